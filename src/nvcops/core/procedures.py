@@ -1,0 +1,160 @@
+"""The registry that *is* the runbook: each procedure says what it is called, when it is due, and what its run proves.
+
+A procedure is a function `(run, target, *, options)`. Its docstring's first line is the command's help, the runbook's entry and
+the header of its script; its keyword-only parameters are the script's flags; there is no second description anywhere.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import textwrap
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from nvcops.core.errors import NotFoundError, UsageError
+from nvcops.core.schedule import When
+
+_REGISTRY: dict[str, Procedure] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """A flag of the procedure's script: a bool is a switch, everything else takes a value of its type."""
+
+    name: str
+    kind: type
+    default: Any
+    help: str
+
+    @property
+    def flag(self) -> str:
+        """How it is written.
+
+        >>> Option("last_24h", bool, False, "").flag
+        '--last-24h'
+        """
+        return "--" + self.name.replace("_", "-")
+
+
+@dataclass(frozen=True, slots=True)
+class Procedure:
+    """One line of the runbook.
+
+    `lock` names what two runs must not touch at once on one target; None: it only reads. `evidences` are the identifiers of
+    the controls that its run is evidence for.
+    """
+
+    name: str
+    function: Callable[..., None]
+    script: str | None
+    when: When
+    lock: str | None
+    evidences: tuple[str, ...]
+
+    @property
+    def room(self) -> str:
+        """The room it stands in."""
+        return self.function.__module__.split(".")[1]
+
+    @property
+    def summary(self) -> str:
+        """The first line of its docstring."""
+        return self.description.splitlines()[0]
+
+    @property
+    def description(self) -> str:
+        """Its docstring without the arguments."""
+        return inspect.cleandoc(self.function.__doc__ or "").split("\nArgs:")[0].strip()
+
+    @property
+    def options(self) -> tuple[Option, ...]:
+        """Its flags, from its keyword-only parameters and the docstring's Args."""
+        helps = _argument_helps(inspect.getdoc(self.function) or "")
+        return tuple(
+            Option(name, type(parameter.default), parameter.default, helps.get(name, ""))
+            for name, parameter in inspect.signature(self.function).parameters.items()
+            if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+        )
+
+    @property
+    def content_hash(self) -> str:
+        """SHA-256 of its room's source: a run goes on only under the code with which it began."""
+        room = inspect.getmodule(self.function)
+        return hashlib.sha256(inspect.getsource(room or self.function).encode()).hexdigest()
+
+    def arguments(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """The given options, checked, over the defaults.
+
+        Raises:
+            UsageError: an option that it does not have, or a value of another type.
+        """
+        options = {option.name: option for option in self.options}
+        for name, value in given.items():
+            if name not in options:
+                known = ", ".join(option.flag for option in options.values()) or "none"
+                raise UsageError(f"{self.name} has no option {name!r}", hint=f"its options: {known}")
+            if not isinstance(value, options[name].kind):
+                raise UsageError(f"{options[name].flag} takes {options[name].kind.__name__}, not {value!r}")
+        return {name: given.get(name, option.default) for name, option in options.items()}
+
+
+def procedure(
+    name: str,
+    *,
+    script: str | None = None,
+    when: str = "never",
+    lock: str | None = None,
+    evidences: Iterable[str] = (),
+) -> Callable[[Callable[..., None]], Procedure]:
+    """Enter a function into the runbook; what stands in its place afterwards is the Procedure."""
+
+    def enter(function: Callable[..., None]) -> Procedure:
+        if not (function.__doc__ or "").strip():
+            raise ValueError(f"procedure {name} has no docstring: it is its help and its runbook entry")
+        entry = Procedure(name, function, script, When.read(when), lock, tuple(evidences))
+        if _REGISTRY.setdefault(name, entry) is not entry:
+            raise ValueError(f"two procedures are called {name}")
+        return entry
+
+    return enter
+
+
+def runbook() -> list[Procedure]:
+    """Every procedure, by name."""
+    return sorted(_REGISTRY.values(), key=lambda entry: entry.name)
+
+
+def find(name: str) -> Procedure:
+    """A procedure by its name or by its script's name.
+
+    Raises:
+        NotFoundError: with the nearest names.
+    """
+    import difflib  # noqa: PLC0415 - only on the way to an error
+
+    for entry in runbook():
+        if name in (entry.name, entry.script):
+            return entry
+    near = difflib.get_close_matches(name, list(_REGISTRY), 3, 0.4)
+    hint = f"did you mean {' or '.join(near)}?" if near else "`nvcops list` shows them all"
+    raise NotFoundError(f"there is no procedure {name!r}", hint=hint)
+
+
+def _argument_helps(docstring: str) -> dict[str, str]:
+    r"""The Args section of a docstring.
+
+    >>> _argument_helps("Do.\n\nArgs:\n    since: from when on,\n        as a time\n    top: how many\n")
+    {'since': 'from when on, as a time', 'top': 'how many'}
+    """
+    _, found, section = docstring.partition("Args:\n")
+    helps: dict[str, str] = {}
+    name = ""
+    for line in textwrap.dedent(section).splitlines() if found else ():
+        if line[:1].strip():
+            name, _, text = line.partition(":")
+            helps[name.strip()] = text.strip()
+        elif line.strip() and name:
+            helps[name] += " " + line.strip()
+    return helps
