@@ -9,7 +9,7 @@ PYTHON ?= $(shell test -x /usr/bin/python3 && echo /usr/bin/python3 || command -
 BIN := .venv/bin
 ARGS ?=
 
-.PHONY: help setup demo test check bench drills clean
+.PHONY: help setup demo test check bench docs drills clean
 
 help: ## what can be made
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -44,6 +44,9 @@ check: .venv/.complete-test ## lint, types, import rules, tidiness, documentatio
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache
 	@$(BIN)/python -m pytest -q tests/test_tidy.py tests/test_docs.py
+
+docs: .venv/.complete-run ## write scripts/, docs/reference and the runbook from the code
+	@$(BIN)/python -m nvcops.cli.reference
 
 bench: .venv/.complete-test ## each figure beside its bound (ARGS=--quick)
 	@for b in benchmarks/[a-z]*.py; do $(BIN)/python "$$b" $(ARGS); done
