@@ -41,8 +41,10 @@ def test_a_script_works_from_any_folder(path: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("page", ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md"])
 def test_links_and_files_named_in_the_prose_exist(page: str) -> None:
-    import re  # noqa: PLC0415
+    import re
 
     text = (ROOT / page).read_text(encoding="utf-8")
-    named = re.findall(r"\]\(([^)#:]+)\)", text) + re.findall(r"`((?:src|docs|scripts|tests|platforms|benchmarks)/[\w./-]+)`", text)
+    named = re.findall(r"\]\(([^)#:]+)\)", text) + re.findall(
+        r"`((?:src|docs|scripts|tests|platforms|benchmarks)/[\w./-]+)`", text
+    )
     assert [path for path in named if not (ROOT / path).exists()] == []

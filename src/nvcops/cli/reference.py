@@ -117,7 +117,7 @@ def _errors() -> Iterator[str]:
 
 
 def _settings() -> Iterator[str]:
-    yield "What a key is for stands beside it in `platforms/nvc-bank/platform.toml`; here are its type and its default.\n"
+    yield "A key is explained beside itself in `platforms/nvc-bank/platform.toml`; here are its type and its default.\n"
     yield "| key | takes | default |\n|---|---|---|"
     yield from _table(manifest.Manifest, "")
 
@@ -167,7 +167,7 @@ def _shown(default: Any) -> str:
 
 
 def _commands() -> Iterator[str]:
-    from nvcops.cli.app import nvcops  # noqa: PLC0415 - the command line imports nothing of this file's, nor this of it
+    from nvcops.cli.app import nvcops
 
     yield "Exit codes: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN or wrong usage.\n"
     yield from _command(nvcops, "nvcops", None)

@@ -34,7 +34,9 @@ def finding_lines(findings: Iterable[Finding]) -> Iterator[tuple[Verdict, str]]:
     observed = min(max((len(f.observed) for f in findings), default=0), 44)
     for finding in findings:
         limit = f"limit {finding.limit}" if finding.limit else ""
-        line = f"{verdict_word(finding.verdict):<11} {_label(finding):<{titles}}  {finding.observed:<{observed}}  {limit}"
+        line = (
+            f"{verdict_word(finding.verdict):<11} {_label(finding):<{titles}}  {finding.observed:<{observed}}  {limit}"
+        )
         yield finding.verdict, line.rstrip()
         if finding.accepted:
             yield finding.verdict, f"{'':<11} accepted: {finding.accepted}"

@@ -107,8 +107,15 @@ class Check(msgspec.Struct, frozen=True):
         """Nothing could be read, so nothing is claimed."""
         return self.finding(Verdict.UNKNOWN, why, subject=subject)
 
-    def _graded(  # noqa: PLR0913 - one private place for both directions
-        self, value: Quantity | Count, warning: bool, critical: bool, sign: str, limit: Limit, subject: str, observed: str
+    def _graded(
+        self,
+        value: Quantity | Count,
+        warning: bool,
+        critical: bool,
+        sign: str,
+        limit: Limit,
+        subject: str,
+        observed: str,
     ) -> Finding:
         verdict = Verdict.CRITICAL if critical else Verdict.WARNING if warning else Verdict.OK
         bound = limit.critical if critical else limit.warning

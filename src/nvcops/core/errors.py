@@ -1,21 +1,21 @@
 """The error tree. Every error is a sentence with a hint; its exit code is what a script or scheduler sees.
 
-    NvcopsError                 3
-    ├── ManifestError           3   platform.toml is wrong: file, line, what is expected
-    ├── UsageError              3   a flag or an argument is wrong
-    ├── NotFoundError           3   there is no such run, procedure, entry, step ...
-    ├── TargetError             3   a part of the platform did not answer, so nothing is known about it
-    │   ├── Unreachable             nothing listens, or the connection was refused or cut
-    │   ├── DeadlineExceeded        it listens, but did not answer in time
-    │   └── Refused                 it answered no: wrong password, missing privilege, unknown command
-    ├── RunError                3
-    │   ├── LockHeld                another run holds the lock on this target
-    │   ├── StepFailed          2   a step raised, after its retries
-    │   ├── RunWaiting          3   the run waits for a person; it is not over
-    │   └── RunCancelled        3
-    ├── NotAllowed              3   the roster does not let this person do that
-    ├── StateError              3   our own files: full disk, read-only folder, locked store
-    └── EvidenceError           2   the evidence does not verify: names the first bad index
+NvcopsError                 3
+├── ManifestError           3   platform.toml is wrong: file, line, what is expected
+├── UsageError              3   a flag or an argument is wrong
+├── NotFoundError           3   there is no such run, procedure, entry, step ...
+├── TargetError             3   a part of the platform did not answer, so nothing is known about it
+│   ├── Unreachable             nothing listens, or the connection was refused or cut
+│   ├── DeadlineExceeded        it listens, but did not answer in time
+│   └── Refused                 it answered no: wrong password, missing privilege, unknown command
+├── RunError                3
+│   ├── LockHeld                another run holds the lock on this target
+│   ├── StepFailed          2   a step raised, after its retries
+│   ├── RunWaiting          3   the run waits for a person; it is not over
+│   └── RunCancelled        3
+├── NotAllowed              3   the roster does not let this person do that
+├── StateError              3   our own files: full disk, read-only folder, locked store
+└── EvidenceError           2   the evidence does not verify: names the first bad index
 """
 
 from __future__ import annotations

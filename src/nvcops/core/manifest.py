@@ -1,6 +1,6 @@
 """`platform.toml` as types. The commented example, platforms/nvc-bank/platform.toml, is their documentation.
 
-Reading a manifest is pure: text in, types out, every mistake with its line and a hint. Files it names are read by adapters.
+Reading a manifest is pure: text in, types out, each mistake with its line and a hint. Adapters read the files it names.
 """
 
 from __future__ import annotations
@@ -134,6 +134,14 @@ class Objectives(_Table, frozen=True, kw_only=True):
     error_ratio: Ratio = Ratio(0.001)
 
 
+class MetricsEntry(_Table, frozen=True, kw_only=True):
+    """How often the services' metrics are fetched, and how long they are kept."""
+
+    interval: Seconds = Seconds(15)
+    raw: Seconds = Seconds(48 * 3600)
+    rollups: Seconds = Seconds(400 * 86400)
+
+
 class Limits(_Table, frozen=True, kw_only=True):
     """Thresholds of single readings."""
 
@@ -205,6 +213,7 @@ class Manifest(_Table, frozen=True, kw_only=True):
     proxy: ProxyEntry | None = None
     certificates: tuple[CertificateEntry, ...] = ()
     disks: tuple[DiskEntry, ...] = ()
+    metrics: MetricsEntry = MetricsEntry()
     objectives: Objectives = Objectives()
     limits: Limits = Limits()
     backups: BackupsEntry | None = None
@@ -228,11 +237,13 @@ def parse(text: str, path: Path) -> Manifest:
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise ManifestError(f"{path}: this is not TOML: {error}", hint="a string stands in quotes, a table in [ ]") from error
+        raise ManifestError(
+            f"{path}: this is not TOML: {error}", hint="a string stands in quotes, a table in [ ]"
+        ) from error
     try:
         manifest = msgspec.convert(document, Manifest, dec_hook=_reader(path.parent), strict=True)
     except msgspec.ValidationError as error:
-        raise _explained(error, text, path) from error
+        raise _explained(error, document, text, path) from error
     for place, sentence, hint in _contradictions(manifest):
         raise ManifestError(f"{path}:{line_of(text, place)}: {sentence}", hint=hint)
     return manifest
@@ -260,12 +271,7 @@ def _contradictions(manifest: Manifest) -> Iterator[tuple[tuple[str | int, ...],
             f"there is no time zone {manifest.platform.time_zone!r}",
             f"did you mean {near[0]!r}?" if near else 'names are like "America/New_York"',
         )
-    for name in Limits.__struct_fields__:
-        bound = getattr(manifest.limits, name)
-        if isinstance(bound, Bound):
-            first, second = (bound.critical, bound.warning) if name in _STAYS_HIGH else (bound.warning, bound.critical)
-            if first > second:
-                yield ("limits", name), f"{name}: critical would come before warning", "swap the two"
+    yield from _swapped(manifest.limits)
     for table in ("services", "people"):
         seen: set[str] = set()
         for index, entry in enumerate(getattr(manifest, table)):
@@ -279,19 +285,44 @@ def _contradictions(manifest: Manifest) -> Iterator[tuple[tuple[str | int, ...],
         yield (), "nothing is watched: there is neither a [[services]] nor a [database]", "`nvcops init` writes them"
 
 
+def _swapped(limits: Limits) -> Iterator[tuple[tuple[str | int, ...], str, str]]:
+    for name in Limits.__struct_fields__:
+        bound = getattr(limits, name)
+        if isinstance(bound, Bound):
+            first, second = (bound.critical, bound.warning) if name in _STAYS_HIGH else (bound.warning, bound.critical)
+            if first > second:
+                yield ("limits", name), f"{name}: critical would come before warning", "swap the two"
+
+
+def _pattern(kind: Any) -> str:
+    return str(kind.__metadata__[0].pattern)
+
+
 _AT = re.compile(r" - at `\$(?P<path>.*)`$")
 _STEP = re.compile(r"\.?([A-Za-z0-9_-]+)|\[(\d+|\.\.\.)\]")
 _UNKNOWN = re.compile(r"Object contains unknown field `(.+)`")
 _MISSING = re.compile(r"Object missing required field `(.+)`")
 
 
-def _explained(error: msgspec.ValidationError, text: str, path: Path) -> ManifestError:
+_PATTERNS = {
+    _pattern(Name): "a name: lower case letters, digits, dots and hyphens",
+    _pattern(Url): 'an address like "https://bank.example.com"',
+    _pattern(CacheUrl): 'an address like "valkey://cache.example.com:6379/0"',
+    _pattern(HttpPath): 'a path that begins with "/"',
+    _pattern(HostAndPort): 'an address like "bank.example.com:443"',
+}
+
+
+def _explained(error: msgspec.ValidationError, document: dict[str, Any], text: str, path: Path) -> ManifestError:
     """The library's message as a sentence with line and hint."""
     message = str(error)
     place: tuple[str | int, ...] = ()
     if match := _AT.search(message):
         message = message[: match.start()]
         place = tuple(int(i) if i.isdigit() else key or i for key, i in _STEP.findall(match["path"]))
+        place = _with_the_key(place, document, path)
+    for pattern, meaning in _PATTERNS.items():
+        message = message.replace(f"`str` matching regex {pattern!r}", meaning)
     hint = "platforms/nvc-bank/platform.toml explains every key"
     if match := _UNKNOWN.match(message):
         known = _known_keys(place)
@@ -305,22 +336,41 @@ def _explained(error: msgspec.ValidationError, text: str, path: Path) -> Manifes
     return ManifestError(f"{path}:{line_of(text, place)}: {message}", hint=hint)
 
 
+def _with_the_key(place: tuple[str | int, ...], document: dict[str, Any], path: Path) -> tuple[str | int, ...]:
+    """The library leaves out which key of [procedures] is meant: it is the first whose table cannot be read."""
+    if place[:2] != ("procedures", "..."):
+        return place
+    for key, entry in document["procedures"].items():
+        try:
+            msgspec.convert(entry, ProcedureEntry, dec_hook=_reader(path.parent))
+        except msgspec.ValidationError:
+            return ("procedures", key, *place[2:])
+    return ("procedures", *place[2:])
+
+
 def _written(place: tuple[str | int, ...]) -> str:
     return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place).lstrip(".")
+
+
+def _struct(kind: Any) -> Any:
+    """The struct behind a type, Bound[Seconds] included; None where it is no struct."""
+    origin = getattr(kind, "__origin__", kind)
+    return origin if msgspec.inspect.is_struct_type(origin) else None
 
 
 def _known_keys(place: tuple[str | int, ...]) -> list[str]:
     """The keys of the table at a place, from the types."""
     kind: Any = Manifest
     for part in place:
-        if isinstance(part, str) and msgspec.inspect.is_struct_type(kind):
+        if isinstance(part, str) and _struct(kind):
             kind = next((f.type for f in msgspec.structs.fields(kind) if f.encode_name == part), object)
         for _ in range(3):  # Optional[tuple[X, ...]], dict[str, X]: down to the X
             inner = [a for a in getattr(kind, "__args__", ()) if a not in (type(None), Ellipsis, str)]
-            if msgspec.inspect.is_struct_type(kind) or not inner:
+            if _struct(kind) or not inner:
                 break
             kind = inner[-1]
-    return [f.encode_name for f in msgspec.structs.fields(kind)] if msgspec.inspect.is_struct_type(kind) else []
+    kind = _struct(kind) or kind
+    return [f.encode_name for f in msgspec.structs.fields(kind)] if _struct(kind) else []
 
 
 _HEADER = re.compile(r"^\s*(\[\[?)\s*([^\[\]]+?)\s*\]\]?\s*(#.*)?$")

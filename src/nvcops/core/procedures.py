@@ -1,7 +1,7 @@
 """The registry that *is* the runbook: each procedure says what it is called, when it is due, and what its run proves.
 
-A procedure is a function `(run, target, *, options)`. Its docstring's first line is the command's help, the runbook's entry and
-the header of its script; its keyword-only parameters are the script's flags; there is no second description anywhere.
+A procedure is a function `(run, target, *, options)`. Its docstring's first line is the command's help, the runbook's
+entry and the header of its script; its keyword-only parameters are the script's flags; it is described nowhere else.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ class Option:
 class Procedure:
     """One line of the runbook.
 
-    `lock` names what two runs must not touch at once on one target; None: it only reads. `evidences` are the identifiers of
-    the controls that its run is evidence for.
+    `lock` names what two runs must not touch at once on one target; None: it only reads. `evidences` are the
+    identifiers of the controls that its run is evidence for.
     """
 
     name: str
@@ -132,7 +132,7 @@ def find(name: str) -> Procedure:
     Raises:
         NotFoundError: with the nearest names.
     """
-    import difflib  # noqa: PLC0415 - only on the way to an error
+    import difflib
 
     for entry in runbook():
         if name in (entry.name, entry.script):

@@ -99,9 +99,7 @@ class Run(Protocol):
         """Read the world. Titled by the fact's docstring; its annotated return type is how the journal keeps it."""
         ...
 
-    def step(
-        self, title: str, act: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
-    ) -> T:
+    def step(self, title: str, act: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Act on the world: done once, and not begun again when its end is not known (see `retrying`)."""
         ...
 

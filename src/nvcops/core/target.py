@@ -13,34 +13,47 @@ from typing import Any, Protocol
 
 import msgspec
 
+from nvcops.core.errors import TargetError
 from nvcops.core.manifest import Manifest
 
 
+class Question(msgspec.Struct, frozen=True):
+    """A GET of a path: from one instance of a service, or as a customer asks where none is named."""
+
+    service: str
+    path: str
+    instance: str = ""
+
+    @property
+    def subject(self) -> str:
+        """Who is asked: the instance, else the service."""
+        return self.instance or self.service
+
+
 class Answer(msgspec.Struct, frozen=True):
-    """An HTTP answer: status code, seconds from the first byte sent to the last received, body (at most 1 MiB)."""
+    """An HTTP answer: status code, seconds from the first byte sent to the last received, body (at most 1 MiB).
+
+    `received` is our clock at the last byte, in UTC.
+    """
 
     status: int
     seconds: float
     body: bytes
+    received: dt.datetime
 
 
-class Service(Protocol):
-    """A service behind HTTP: at the address of its customers, and at each instance."""
+class Services(Protocol):
+    """The services behind HTTP, at the address of their customers and at each instance."""
 
-    @property
-    def name(self) -> str: ...
-    @property
-    def instances(self) -> Sequence[str]:
-        """Names of the instances, in the manifest's order."""
+    def ask(self, questions: Sequence[Question]) -> list[Answer | TargetError]:
+        """Ask all of them side by side; the answers in the questions' order, and an error where none came.
+
+        No redirect is followed. It takes as long as the slowest, and none longer than its service's deadline.
+        """
         ...
 
-    def get(self, path: str, *, instance: str | None = None) -> Answer:
-        """GET a path from one instance, or as a customer does where none is named."""
-        ...
 
-    def get_all(self, path: str) -> Mapping[str, Answer | Exception]:
-        """GET a path from all instances at once; an instance that did not answer has its TargetError."""
-        ...
+Rows = list[dict[str, Any]]
 
 
 class Database(Protocol):
@@ -49,8 +62,16 @@ class Database(Protocol):
     @property
     def name(self) -> str: ...
 
-    def rows(self, sql: str, parameters: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
+    def rows(self, sql: str, parameters: Mapping[str, Any] | None = None) -> Rows:
         """All rows of a query (at most 10,000), as dictionaries by column name."""
+        ...
+
+    def read(self, queries: Mapping[str, str]) -> dict[str, Rows | TargetError]:
+        """Several queries by name in one session; one that the server refuses has its error, the others go on.
+
+        Raises:
+            TargetError: no session, or the deadline passed: then nothing is known.
+        """
         ...
 
 
@@ -66,13 +87,13 @@ class Cache(Protocol):
 
 
 class ProxyServer(msgspec.Struct, frozen=True):
-    """One line of HAProxy's `show stat`: a server of a backend."""
+    """One line of HAProxy's `show stat`: a server of a backend; `changed_s` is how long it has been in that status."""
 
     backend: str
     server: str
     status: str
     check: str
-    down_s: float
+    changed_s: float
     sessions: int
 
 
@@ -129,30 +150,52 @@ class Increase(msgspec.Struct, frozen=True):
 
 
 class ScrapeSummary(msgspec.Struct, frozen=True):
-    """`first` and `last` are the moments of the first and last scrape in the window, None where there is none."""
+    """`first` and `last` are the moments of the first and last scrape in the window, None where there is none.
+
+    `observed_s` is how much of the window was watched: gaps in which nobody asked are not in it.
+    """
 
     asked: int
     ready: int
+    observed_s: float
     first: dt.datetime | None
     last: dt.datetime | None
+
+
+class Change(msgspec.Struct, frozen=True):
+    """Something about a service (`instance` empty: its front door) or an instance was seen to change.
+
+    `what` is "ready", "version" or "start"; `before` is empty the first time that it was seen.
+    """
+
+    time: dt.datetime
+    service: str
+    instance: str
+    what: str
+    before: str
+    after: str
 
 
 class Metrics(Protocol):
     """Series scraped off the services' /metrics, kept for 24 hours and more."""
 
-    def increases(self, series: str, start: dt.datetime, end: dt.datetime) -> list[Increase]:
-        """How much each labelled counter of that name rose between two moments."""
+    def increases(self, service: str, series: str, start: dt.datetime, end: dt.datetime) -> list[Increase]:
+        """How much each labelled counter of that name rose between two moments, all instances together."""
         ...
 
     def scrapes(self, service: str, start: dt.datetime, end: dt.datetime) -> ScrapeSummary:
         """How often a service's front door was asked in that time, and how often it was ready."""
         ...
 
+    def changes(self, start: dt.datetime, end: dt.datetime) -> list[Change]:
+        """What was seen to change between two moments, oldest first; at most the newest 1,000."""
+        ...
+
 
 class LogEvent(msgspec.Struct, frozen=True):
     """One line of a log: its own time, who wrote it, its event's name, and its fields.
 
-    A line that cannot be parsed is an event too, "log.malformed", at the time of the line before it: nothing is dropped.
+    A line that cannot be parsed is an event too, "log.malformed", at the time of the line before: nothing is dropped.
     """
 
     time: dt.datetime
@@ -168,7 +211,7 @@ class Logs(Protocol):
     def sources(self) -> Sequence[str]: ...
 
     def events(self, source: str, start: dt.datetime, end: dt.datetime) -> Iterator[LogEvent]:
-        """The events of a source between two moments, rotated files included, in the file's order; Unreachable if unread."""
+        """A source's events between two moments, rotated files included, in the file's order; Unreachable if unread."""
         ...
 
 
@@ -177,7 +220,7 @@ class Target:
     """The platform as a procedure sees it. What the manifest does not name is None or empty."""
 
     manifest: Manifest
-    services: Sequence[Service]
+    services: Services
     database: Database | None
     standbys: Sequence[Database]
     cache: Cache | None

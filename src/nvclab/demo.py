@@ -1,0 +1,178 @@
+"""`make demo`: a live bank and its morning health check, with proof. Every figure printed is measured as you watch."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+
+WATCHED_S = 20
+SETTLE_DEADLINE_S = 90
+COMMAND_DEADLINE_S = 180
+MORNING = "morning-health-check"
+
+
+@click.command()
+@click.option("--once", is_flag=True, help="End after one morning instead of leaving the bank open.")
+@click.option("--dir", "folder", type=click.Path(path_type=Path), default=Path(".lab"), help="The lab's folder.")
+@click.option("--users", default=200, show_default=True, help="Customers at the same time.")
+def demo(once: bool, folder: Path, users: int) -> None:
+    """Start a bank with customers, run its morning health check, and verify the proof of it offline."""
+    with _lab(folder, users), _watch(folder):
+        _say(f"nvcops watches the bank; the morning begins when it has seen {WATCHED_S} s of customers")
+        time.sleep(WATCHED_S)
+        run = _morning(folder)
+        _proof(folder, run)
+        if not once:
+            _stay(folder)
+
+
+@contextmanager
+def _lab(folder: Path, users: int) -> Iterator[None]:
+    _say(
+        f"a data centre in {folder}: PostgreSQL with a standby, Valkey, HAProxy, two bank instances, {users} customers"
+    )
+    _run("nvclab", "down", "--dir", folder, quiet=True)
+    _run("nvclab", "up", "--dir", folder, "--users", str(users), "--detach")
+    try:
+        yield
+    finally:
+        _run("nvclab", "down", "--dir", folder, quiet=True)
+
+
+@contextmanager
+def _watch(folder: Path) -> Iterator[None]:
+    """`nvcops serve` beside us, for as long as we stay."""
+    log = (folder / "logs" / "nvcops-serve.log").open("ab")
+    watch = subprocess.Popen(_command("nvcops", "serve", "--target", folder / "platform.toml"), stdout=log, stderr=log)
+    try:
+        yield
+    finally:
+        watch.terminate()
+        try:
+            watch.wait(15)
+        except subprocess.TimeoutExpired:
+            watch.kill()
+            watch.wait()
+        log.close()
+
+
+def _morning(folder: Path) -> str:
+    """Run the morning until it waits for a person, attest as them, and show how it ended. Returns the run's id."""
+    target = ("--target", folder / "platform.toml")
+    _say("08:00: the morning health check")
+    asked = _run("nvcops", "run", MORNING, "--no-wait", "--json", *target, quiet=True, codes=(0, 1, 2, 3))
+    run = json.loads(asked.stdout)
+    waiting = [step for step in run["steps"] if step["state"] == "waiting"]
+    for step in waiting:
+        _say(f"it waits for a person: {step['title']} - dana reads the summary and signs (in this demo, we do)")
+        note = "read the summary of the last 24 hours; nothing that needs an incident"
+        key = folder / "keys" / "dana"
+        _run(
+            "nvcops",
+            "attest",
+            run["id"],
+            step["name"],
+            "--as",
+            "dana",
+            "--key",
+            key,
+            "--note",
+            note,
+            *target,
+            quiet=True,
+        )
+    deadline = time.monotonic() + SETTLE_DEADLINE_S
+    while run["state"] != "concluded":
+        if time.monotonic() > deadline:
+            raise click.ClickException(
+                f"run {run['id']} did not conclude within {SETTLE_DEADLINE_S} s: see nvcops show {run['id']}"
+            )
+        time.sleep(0.5)
+        run = json.loads(_run("nvcops", "show", run["id"], "--json", *target, quiet=True, codes=(0, 1, 2, 3)).stdout)
+    _run("nvcops", "show", run["id"], *target, codes=(0, 1, 2, 3))
+    if run["verdict"] != 0:
+        raise click.ClickException(
+            "the bank did not pass its morning: the report above says which line, and what to do next"
+        )
+    return str(run["id"])
+
+
+def _proof(folder: Path, run: str) -> None:
+    _say("the proof: one file that anyone can verify without nvcops")
+    bundle = folder / "proof" / "morning.bundle"
+    bundle.parent.mkdir(exist_ok=True)
+    bundle.unlink(missing_ok=True)
+    exported = _run(
+        "nvcops",
+        "evidence",
+        "export",
+        "--run",
+        run,
+        "--output",
+        bundle,
+        "--json",
+        "--target",
+        folder / "platform.toml",
+        quiet=True,
+    )
+    facts = json.loads(exported.stdout)
+    verify = [sys.executable, facts["verifier"], str(bundle), "--key", facts["key"]]
+    _say(f"run {run}; verify its evidence offline with:")
+    click.echo("   " + shlex.join(verify))
+    click.echo()
+    subprocess.run(verify, check=True, timeout=COMMAND_DEADLINE_S)
+
+
+def _stay(folder: Path) -> None:
+    here = shlex.quote(str(folder))
+    _say("the bank stays open until you press Ctrl-C; in another terminal, try")
+    for line in (
+        f"nvclab fault --list; nvclab fault stop-standby --dir {here}",
+        f"scripts/daily_health_check.sh --target {here}/platform.toml",
+        f"nvclab heal --all --dir {here}",
+        f"nvclab status --dir {here}",
+    ):
+        click.echo(
+            f"   {line}"
+            if line.startswith("scripts")
+            else f"   .venv/bin/{line.replace('; nvclab', '; .venv/bin/nvclab')}"
+        )
+    try:
+        while True:
+            time.sleep(3600)
+    except KeyboardInterrupt:
+        click.echo()
+
+
+def _command(tool: str, *arguments: object) -> list[str]:
+    return [sys.executable, "-m", tool, *map(str, arguments)]
+
+
+def _run(
+    tool: str, *arguments: object, quiet: bool = False, codes: tuple[int, ...] = (0,)
+) -> subprocess.CompletedProcess[str]:
+    """Run one of our commands; its failure ends the demo with what it said."""
+    done = subprocess.run(
+        _command(tool, *arguments),
+        stdout=subprocess.PIPE if quiet else None,
+        stderr=subprocess.PIPE if quiet else None,
+        text=True,
+        timeout=COMMAND_DEADLINE_S,
+        check=False,
+    )
+    if done.returncode not in codes:
+        said = f": {done.stderr.strip()}" if quiet else ""
+        raise click.ClickException(f"{shlex.join([tool, *map(str, arguments)])} ended with {done.returncode}{said}")
+    return done
+
+
+def _say(sentence: str) -> None:
+    click.secho(f"\n── {sentence}", bold=True)
