@@ -52,6 +52,12 @@ class Procedure:
     when: When
     lock: str | None
     evidences: tuple[str, ...]
+    approval: bool = False
+
+    @property
+    def reads_only(self) -> bool:
+        """Whether it changes nothing: it goes on even when no journal can be kept."""
+        return self.lock is None and not self.approval
 
     @property
     def room(self) -> str:
@@ -107,13 +113,14 @@ def procedure(
     when: str = "never",
     lock: str | None = None,
     evidences: Iterable[str] = (),
+    approval: bool = False,
 ) -> Callable[[Callable[..., None]], Procedure]:
     """Enter a function into the runbook; what stands in its place afterwards is the Procedure."""
 
     def enter(function: Callable[..., None]) -> Procedure:
         if not (function.__doc__ or "").strip():
             raise ValueError(f"procedure {name} has no docstring: it is its help and its runbook entry")
-        entry = Procedure(name, function, script, When.read(when), lock, tuple(evidences))
+        entry = Procedure(name, function, script, When.read(when), lock, tuple(evidences), approval)
         if _REGISTRY.setdefault(name, entry) is not entry:
             raise ValueError(f"two procedures are called {name}")
         return entry

@@ -400,7 +400,7 @@ def _date(written: str) -> tuple[int, int]:
 
 @functools.lru_cache(maxsize=100)
 def _holidays(country: str) -> holidays.HolidayBase:
-    import holidays  # noqa: PLC0415 - 45 ms that only a calendar with holidays pays
+    import holidays
 
     code, _, part = country.partition("-")
     return holidays.country_holidays(code, subdiv=part or None)
