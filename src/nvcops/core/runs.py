@@ -1,7 +1,8 @@
 """The contract of a run: what a procedure may ask for while it runs. The engine behind it is an adapter.
 
-Every call of a Run is a step of the journal: done once, and answered from the journal when a resumed run comes by
-again. So a procedure must be a function of what its steps returned: no clock, no randomness, no reading outside of a step.
+Every call of a Run is a step of the journal: done once, and answered from the journal when a resumed run comes
+by again. So a procedure must be a function of what its steps returned: no clock, no randomness, no reading outside
+of a step.
 """
 
 from __future__ import annotations
