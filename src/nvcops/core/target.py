@@ -7,7 +7,7 @@ Refused. Nothing is retried in here: unknown is not failed, and the room decides
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -152,7 +152,8 @@ class Increase(msgspec.Struct, frozen=True):
 class ScrapeSummary(msgspec.Struct, frozen=True):
     """`first` and `last` are the moments of the first and last scrape in the window, None where there is none.
 
-    `observed_s` is how much of the window was watched: gaps in which nobody asked are not in it.
+    `observed_s` is how much of the window was watched: gaps in which nobody asked are not in it. `pages` says when the
+    metrics of each instance (empty: of the front door) were last read.
     """
 
     asked: int
@@ -160,6 +161,7 @@ class ScrapeSummary(msgspec.Struct, frozen=True):
     observed_s: float
     first: dt.datetime | None
     last: dt.datetime | None
+    pages: dict[str, dt.datetime] = {}
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -192,10 +194,13 @@ class Metrics(Protocol):
         ...
 
 
+MALFORMED = "log.malformed"
+
+
 class LogEvent(msgspec.Struct, frozen=True):
     """One line of a log: its own time, who wrote it, its event's name, and its fields.
 
-    A line that cannot be parsed is an event too, "log.malformed", at the time of the line before: nothing is dropped.
+    A line that cannot be parsed is an event too, MALFORMED, at the time of the line before it: nothing is dropped.
     """
 
     time: dt.datetime
@@ -205,13 +210,21 @@ class LogEvent(msgspec.Struct, frozen=True):
 
 
 class Logs(Protocol):
-    """The logs that the manifest names."""
+    """The logs that the manifest names: each service's by the service's name, PostgreSQL's by the primary's."""
 
     @property
     def sources(self) -> Sequence[str]: ...
 
-    def events(self, source: str, start: dt.datetime, end: dt.datetime) -> Iterator[LogEvent]:
-        """A source's events between two moments, rotated files included, in the file's order; Unreachable if unread."""
+    def events(
+        self, source: str, start: dt.datetime, end: dt.datetime, names: Collection[str] = ()
+    ) -> Iterator[LogEvent]:
+        """The events of a source between two moments, rotated files included, oldest file first.
+
+        Only those of the given names, and malformed lines; all of them where no names are given.
+
+        Raises:
+            Unreachable: the log cannot be read.
+        """
         ...
 
 

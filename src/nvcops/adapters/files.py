@@ -1,0 +1,127 @@
+"""Files that an operator wrote: platform.toml, and the secrets and certificates that it names."""
+
+from __future__ import annotations
+
+import os
+import ssl
+from collections.abc import Iterator
+from pathlib import Path
+
+from nvcops.core.errors import ManifestError
+from nvcops.core.manifest import Manifest, line_of, parse
+
+_MANIFEST_BYTES_MAX = 1 << 20
+_SECRET_BYTES_MAX = 4096
+Place = tuple[str | int, ...]
+
+
+def load_manifest(path: Path) -> Manifest:
+    """Read platform.toml and look at the files that it names.
+
+    Raises:
+        ManifestError: with file, line and what to do.
+    """
+    path = path.absolute()
+    text = _text(path)
+    manifest = parse(text, path)
+    for place, file in _certificate_authorities(manifest):
+        with _at(path, text, place):
+            _check_authorities(file)
+    for place, file in _password_files(manifest):
+        with _at(path, text, place):
+            read_secret(file)
+    return manifest
+
+
+def secret(password_file: Path | None, password_env: str | None) -> str | None:
+    """The secret that a table of the manifest names; None where it names none.
+
+    Raises:
+        ManifestError: it cannot be read, others may read it, or it is empty.
+    """
+    if password_file is not None:
+        return read_secret(password_file)
+    if password_env is None:
+        return None
+    if not os.environ.get(password_env):
+        raise ManifestError(
+            f"the environment variable {password_env} is not set, and platform.toml takes a password from it",
+            hint=f"export {password_env}=... where nvcops is started",
+        )
+    return os.environ[password_env]
+
+
+def read_secret(file: Path) -> str:
+    """The first line of a file that only its owner may read."""
+    try:
+        mode = file.stat().st_mode
+        if mode & 0o077:
+            raise ManifestError(
+                f"{file} holds a password, and others may read it (mode {mode & 0o777:04o})",
+                hint=f"chmod 0600 '{file}'",
+            )
+        with file.open(encoding="utf-8") as opened:
+            first = opened.readline(_SECRET_BYTES_MAX).rstrip("\r\n")
+    except OSError as error:
+        raise ManifestError(f"{file} cannot be read: {_why(error)}", hint="the password belongs into it") from error
+    except UnicodeDecodeError:
+        raise ManifestError(f"{file} is not UTF-8", hint="the password belongs into it, as one line of text") from None
+    if not first:
+        raise ManifestError(f"{file} is empty", hint="the password belongs into it, as one line of text")
+    return first
+
+
+def _text(path: Path) -> str:
+    try:
+        if path.stat().st_size > _MANIFEST_BYTES_MAX:
+            raise ManifestError(f"{path} is larger than {_MANIFEST_BYTES_MAX} bytes: it is no platform.toml")
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ManifestError(
+            f"there is no file {path}", hint="--manifest names it; `nvcops init` writes one, platforms/ has an example"
+        ) from None
+    except OSError as error:
+        raise ManifestError(f"{path} cannot be read: {_why(error)}", hint="platform.toml is a text file") from error
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise ManifestError(f"{path}:{line}: this is not UTF-8", hint="save the file as UTF-8") from None
+
+
+class _at:  # noqa: N801 - reads as a preposition
+    """Say on which line of the manifest a mistake was found."""
+
+    def __init__(self, path: Path, text: str, place: Place) -> None:
+        self._where = f"{path}:{line_of(text, place)}: {place[-1]}"
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        if isinstance(error, ManifestError):
+            raise ManifestError(f"{self._where}: {error.sentence}", hint=error.hint) from error
+
+
+def _certificate_authorities(manifest: Manifest) -> Iterator[tuple[Place, Path]]:
+    for table in ("services", "certificates"):
+        for index, entry in enumerate(getattr(manifest, table)):
+            if entry.ca_file is not None:
+                yield (table, index, "ca_file"), entry.ca_file
+
+
+def _password_files(manifest: Manifest) -> Iterator[tuple[Place, Path]]:
+    for table in ("database", "cache"):
+        entry = getattr(manifest, table)
+        if entry is not None and entry.password_file is not None:
+            yield (table, "password_file"), entry.password_file
+
+
+def _check_authorities(file: Path) -> None:
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=file)
+    except ssl.SSLError:
+        raise ManifestError(f"{file} holds no certificates", hint="it is a file in PEM form") from None
+    except OSError as error:
+        raise ManifestError(f"{file} cannot be read: {_why(error)}", hint="it is a file in PEM form") from error
+
+
+def _why(error: OSError) -> str:
+    return (error.strerror or str(error)).lower()

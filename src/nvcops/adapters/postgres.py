@@ -1,0 +1,110 @@
+"""PostgreSQL through psycopg: one short, read-only session per question, with a deadline on both sides."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import psycopg
+from psycopg.abc import PQGen
+from psycopg.rows import DictRow, dict_row
+
+from nvcops.core.errors import DeadlineExceeded, Refused, TargetError, Unreachable
+from nvcops.core.target import Rows
+
+_ROWS_MAX = 10_000
+_GRACE_S = 0.25  # the server ends a statement at the deadline and says so; this is for its answer to arrive
+T = TypeVar("T")
+
+
+class _Session(psycopg.AsyncConnection[DictRow]):
+    """A connection that waits no longer than its deadline for anything, a frozen server included."""
+
+    deadline_s: float = 2.0
+
+    async def wait(self, gen: PQGen[T], interval: float = 0.1, timeout: float | None = None) -> T:  # noqa: ASYNC109 - psycopg's
+        return await super().wait(gen, interval, timeout or self.deadline_s + _GRACE_S)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PostgresServer:
+    """One server. The password is in no repr, and psycopg puts none in its errors."""
+
+    name: str
+    host: str
+    port: int
+    database: str
+    user: str
+    deadline_s: float
+    password: str | None = field(default=None, repr=False)
+
+    def rows(self, sql: str, parameters: Mapping[str, Any] | None = None) -> Rows:
+        """All rows of a query."""
+        answer = asyncio.run(self._read({"": (sql, parameters)}))[""]
+        if isinstance(answer, TargetError):
+            raise answer
+        return answer
+
+    def read(self, queries: Mapping[str, str]) -> dict[str, Rows | TargetError]:
+        """Several queries by name in one session."""
+        return asyncio.run(self._read({name: (sql, None) for name, sql in queries.items()}))
+
+    async def _read(self, queries: Mapping[str, tuple[str, Mapping[str, Any] | None]]) -> dict[str, Rows | TargetError]:
+        session = await self._connected()
+        try:
+            return {name: await self._asked(session, *query) for name, query in queries.items()}
+        finally:
+            session.pgconn.finish()  # says good-bye without waiting for an answer
+
+    async def _connected(self) -> _Session:
+        limits = f"-c statement_timeout={int(self.deadline_s * 1000)} -c default_transaction_read_only=on -c jit=off"
+        try:
+            async with asyncio.timeout(self.deadline_s):
+                session = await _Session.connect(
+                    host=self.host,
+                    port=self.port,
+                    dbname=self.database,
+                    user=self.user,
+                    password=self.password,
+                    application_name="nvcops",
+                    options=f"{limits} -c search_path=pg_catalog,public",
+                    autocommit=True,
+                    row_factory=dict_row,
+                )
+        except TimeoutError as error:
+            raise DeadlineExceeded(f"{self._where} did not let us in within {self.deadline_s:g} s") from error
+        except psycopg.OperationalError as error:
+            raise self._not_connected(error) from error
+        session.deadline_s = self.deadline_s
+        return session
+
+    async def _asked(self, session: _Session, sql: str, parameters: Mapping[str, Any] | None) -> Rows | TargetError:
+        try:
+            cursor = await session.execute(sql, parameters)
+            rows: Rows = await cursor.fetchmany(_ROWS_MAX + 1)
+        except psycopg.errors.QueryCanceled as error:
+            raise DeadlineExceeded(f"{self._where} did not answer within {self.deadline_s:g} s") from error
+        except psycopg.Error as error:
+            if error.sqlstate is None:  # not the server's words: it went silent, or away
+                raise DeadlineExceeded(f"{self._where} went silent: {_first_line(error)}") from error
+            return Refused(f"{self._where} refused: {_first_line(error)}")
+        if len(rows) > _ROWS_MAX:
+            return Refused(f"{self._where} has more than {_ROWS_MAX:,} rows to say", hint="ask for fewer")
+        return rows
+
+    def _not_connected(self, error: psycopg.OperationalError) -> TargetError:
+        """Distinguish a server that says no from one that is not there."""
+        message = _first_line(error)
+        if "FATAL:" in message:
+            return Refused(f"{self._where} refused: {message.partition('FATAL:')[2].strip()}")
+        return Unreachable(f"{self._where} does not answer: {message}")
+
+    @property
+    def _where(self) -> str:
+        return f"{self.name} ({self.host}:{self.port})"
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0].strip()

@@ -1,0 +1,48 @@
+"""Valkey or Redis."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import valkey
+from valkey.backoff import NoBackoff
+from valkey.retry import Retry
+
+from nvcops.core.errors import DeadlineExceeded, Refused, TargetError, Unreachable
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ValkeyServer:
+    """One server; `url` is valkey:// or redis://."""
+
+    name: str
+    url: str
+    deadline_s: float
+    password: str | None = field(default=None, repr=False)
+
+    def info(self) -> Mapping[str, Any]:
+        """The fields of `INFO everything`."""
+        client = valkey.Valkey.from_url(
+            self.url.replace("valkey://", "redis://", 1),
+            password=self.password,
+            socket_timeout=self.deadline_s,
+            socket_connect_timeout=self.deadline_s,
+            retry=Retry(NoBackoff(), 0),
+            client_name="nvcops",
+        )
+        try:
+            return cast("Mapping[str, Any]", client.info("everything"))
+        except valkey.ValkeyError as error:
+            raise self._explained(error) from error
+        finally:
+            client.close()  # type: ignore[no-untyped-call]
+
+    def _explained(self, error: valkey.ValkeyError) -> TargetError:
+        where = f"{self.name} ({self.url.rpartition('@')[2].removeprefix('valkey://').removeprefix('redis://')})"
+        if isinstance(error, valkey.TimeoutError):
+            return DeadlineExceeded(f"{where} did not answer within {self.deadline_s:g} s")
+        if isinstance(error, valkey.AuthenticationError | valkey.ResponseError):
+            return Refused(f"{where} refused: {error}")
+        return Unreachable(f"{where} does not answer: {error}")
