@@ -1,0 +1,5 @@
+import sys
+
+from nvcbank.cli import main
+
+sys.exit(main())
