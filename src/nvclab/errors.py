@@ -10,6 +10,8 @@ LabError              3
 
 from __future__ import annotations
 
+import errno
+
 
 class LabError(Exception):
     """A sentence that says what is wrong, and a hint that says what to do about it."""
@@ -40,3 +42,22 @@ class NotRunning(LabError):
 
 class UnknownFault(LabError):
     """There is no fault by that name."""
+
+
+_OF_THE_SYSTEM = {
+    errno.ENOSPC: ("The disk is full", "make room, or choose another --dir"),
+    errno.EDQUOT: ("The disk quota is used up", "make room, or choose another --dir"),
+    errno.EROFS: ("The file system is read-only", "choose another --dir"),
+    errno.EACCES: ("No permission", "choose a --dir that is yours"),
+    errno.EPERM: ("No permission", "choose a --dir that is yours"),
+    errno.ENOTDIR: ("That is not a folder", "choose another --dir"),
+    errno.EEXIST: ("That exists already, and is not a folder", "choose another --dir"),
+    errno.EMFILE: ("Too many open files", "ulimit -n 20000"),
+}
+
+
+def explained(error: OSError) -> LabError:
+    """The system's error as one of our sentences."""
+    sentence, hint = _OF_THE_SYSTEM.get(error.errno or 0, (error.strerror or str(error), ""))
+    where = f": {error.filename}" if error.filename else ""
+    return LabError(f"{sentence}{where}.", hint=hint)

@@ -155,6 +155,13 @@ class HAProxy:
             raise PartFailed(f"HAProxy's runtime socket does not answer: {error}.") from error
         return answer.decode(errors="replace")
 
+    def replace_certificate(self, file: Path, pem: str) -> str:
+        """Show another certificate from now on, under the name of the configured file; what HAProxy says to it."""
+        name = _escaped(file)
+        lines = "\n".join(line for line in pem.splitlines() if line.strip())
+        self.ask(f"set ssl cert {name} <<\n{lines}\n")
+        return self.ask(f"commit ssl cert {name}")
+
     def server_states(self) -> dict[str, str]:
         """Name of an instance -> what HAProxy thinks of it, e.g. UP, DOWN, MAINT, "DOWN 1/2"."""
         rows = csv.DictReader(self.ask("show stat").removeprefix("# ").splitlines())

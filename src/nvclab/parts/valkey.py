@@ -66,9 +66,13 @@ class Valkey:
 
     def start(self, deadline_s: float = 10.0) -> None:
         """Start it and wait until it answers PING."""
+        self.launch()
+        self.process.wait_until(self.ready, deadline_s)
+
+    def launch(self) -> None:
+        """Start it without waiting."""
         self.folder.mkdir(parents=True, exist_ok=True)
         self.process.start()
-        self.process.wait_until(self.ready, deadline_s)
 
     def ready(self) -> bool:
         """Say whether it answers PING."""

@@ -1,0 +1,5 @@
+"""python -m nvclab."""
+
+from nvclab.cli import main
+
+main()

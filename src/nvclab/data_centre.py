@@ -1,0 +1,129 @@
+"""The data centre: its parts, the order in which they start, and the order in which they stop."""
+
+from __future__ import annotations
+
+import datetime as dt
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from nvclab import leftovers, pair, platform_file
+from nvclab.bank_data import BankData
+from nvclab.certificates import Authority
+from nvclab.customers.part import Customers
+from nvclab.keeper import Keeper
+from nvclab.layout import INSTANCES, Layout, Record, remove_runtime
+from nvclab.parts.bank import Instance
+from nvclab.parts.haproxy import HAProxy
+from nvclab.parts.valkey import Valkey
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from nvclab.parts.postgres import Postgres
+
+READY_S = 30.0
+
+
+@dataclass
+class DataCentre:
+    """Everything that runs. `say` gets a line for each step of the start, `log` what happens later."""
+
+    layout: Layout
+    record: Record
+    users: int
+    say: Callable[[str], None]
+    log: Callable[[str], None]
+    keeper: Keeper = field(init=False)
+    authority: Authority = field(init=False)
+    primary: Postgres = field(init=False)
+    standby: Postgres = field(init=False)
+    cache: Valkey = field(init=False)
+    proxy: HAProxy = field(init=False)
+    instances: dict[str, Instance] = field(init=False)
+    customers: Customers = field(init=False)
+    bank: BankData = field(init=False)
+
+    def __post_init__(self) -> None:
+        layout, ports = self.layout, self.record.ports
+        self.keeper = Keeper(self.log)
+        self.authority = Authority(layout.at("tls"))
+        self.primary = pair.primary(layout, self.record.database_sockets, ports["primary"])
+        self.standby = pair.standby(layout, self.record.database_sockets, ports["standby"], self.primary)
+        self.cache = Valkey(ports["cache"], layout.at("data", "cache"), layout.log("cache"))
+        self.bank = BankData(layout, self.primary, self.cache.url, self.users)
+        self.instances = {
+            name: Instance(name, ports[name], layout.log(name), self.bank.service_environment(name))
+            for name in INSTANCES
+        }
+        self.proxy = HAProxy(
+            http_port=ports["http"],
+            https_port=ports["https"],
+            stats_port=ports["proxy_statistics"],
+            socket=self.record.proxy_socket,
+            certificate=self.authority.server_file,
+            configuration=layout.at("data", "haproxy.cfg"),
+            log=layout.log("proxy"),
+            servers={name: ports[name] for name in INSTANCES},
+        )
+        self.customers = Customers(
+            layout, ports["http"], self.users, self.bank.customers_environment(), layout.log("customers")
+        )
+        marker = {leftovers.MARKER: self.record.id}
+        for part in self._in_order().values():
+            part.process.env = {**part.process.env, **marker}
+
+    def start(self, heal_remembered: Callable[[], None]) -> None:
+        """Start everything in the order in which one needs the other; PartFailed when something does not come up.
+
+        heal_remembered: called when the database answers, to undo what a killed lab's faults left in it.
+        """
+        self.authority.prepare(dt.datetime.now(dt.UTC))
+        for name, part in self._in_order().items():
+            self.keeper.add(name, part)
+            self.keeper[name].wanted = False  # until it has started for the first time
+        self._step("database", self._start_primary)
+        heal_remembered()
+        self._step("cache", lambda: self.keeper.start("cache"))
+        self._step("schema and customers of the bank", self.bank.prepare)
+        self._step("standby", self._start_standby)
+        self._step("bank instances", lambda: self._start_together(*INSTANCES))
+        self._step("proxy", lambda: self.keeper.start("proxy"))
+        platform_file.write(self.layout, self.record, self.bank.required_indexes())
+        if self.users:
+            self._step(f"{self.users} customers", lambda: self.keeper.start("customers"))
+
+    def stop(self) -> None:
+        """Stop everything and remove the sockets; safe in the middle of a start."""
+        self.keeper.stop_all()
+        remove_runtime(self.record)
+
+    def _in_order(self) -> dict[str, Postgres | Valkey | Instance | HAProxy | Customers]:
+        return {
+            "primary": self.primary,
+            "cache": self.cache,
+            "standby": self.standby,
+            **self.instances,
+            "proxy": self.proxy,
+            "customers": self.customers,
+        }
+
+    def _start_primary(self) -> None:
+        self.primary.initialise()
+        self.keeper.start("primary")
+        pair.prepare(self.primary, self.layout)
+
+    def _start_standby(self) -> None:
+        self.standby.clone(self.primary, pair.REPLICATION, self.layout.secret("replication"), pair.SLOT)
+        self.keeper.start("standby")
+
+    def _start_together(self, *names: str) -> None:
+        for name in names:
+            self.keeper[name].part.launch()
+        for name in names:
+            self.keeper.start(name)
+
+    def _step(self, what: str, act: Callable[[], None]) -> None:
+        begin = time.monotonic()
+        act()
+        self.say(f"{what:<36}{time.monotonic() - begin:6.1f} s")

@@ -1,0 +1,1 @@
+"""What can be broken, for real, and how it is healed again."""
