@@ -7,11 +7,13 @@ store cannot be written, entries wait in the spool, and the next transaction of 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
 from nvcops.adapters import evidence_files as files
+from nvcops.adapters.evidence_audit import Audit, AuditReport
+from nvcops.adapters.evidence_export import read_part, write_bundle
 from nvcops.adapters.evidence_keys import load_key
 from nvcops.adapters.evidence_sequencer import PATIENCE_S, Sequencer
 from nvcops.adapters.evidence_spool import Spool
@@ -20,6 +22,7 @@ from nvcops.adapters.evidence_witness import Witness
 from nvcops.core.errors import EvidenceError, NotFoundError, StateError, UsageError
 from nvcops.core.evidence import checkpoint as notes
 from nvcops.core.evidence import tiles
+from nvcops.core.evidence.bundle import Disclosure, seal
 from nvcops.core.evidence.entry import Entry, Redactor, decode, encode, microseconds
 from nvcops.core.evidence.merkle import inclusion_path
 
@@ -53,7 +56,7 @@ class EvidenceLog:
             with self.store.transaction(PATIENCE_S) as db:
                 db.execute("INSERT OR IGNORE INTO meta VALUES ('vkey', ?)", (self.vkey,))
             known = self.store.meta("vkey") or ""
-        if known.rpartition("+")[0].rpartition("+")[0] != self.origin:
+        if known.split("+")[0] != self.origin:
             raise StateError(
                 f"the log in {self.folder} is called {known.split('+')[0]!r}, not {self.origin!r}",
                 hint="set evidence.origin in platform.toml back, or name another state directory",
@@ -229,6 +232,33 @@ class EvidenceLog:
         head = self.last_checkpoint()
         path = inclusion_path(tiles.TiledTree(self.store.tile).range_hash, index, head.size)
         return notes.format_proof(index, path, head.note, entry=data)
+
+    def audit(self, *, since: int = 0) -> AuditReport:
+        """Recompute everything from the entries and compare; `since`: of older entries only the tiles."""
+        return Audit(self.store, self.spool, self.witness, self.vkey, since=since).report()
+
+    def export(
+        self,
+        start: int,
+        stop: int,
+        path: Path,
+        *,
+        allowed_signers: Mapping[str, Sequence[str]] | None = None,
+        disclosed: Sequence[Disclosure] = (),
+    ) -> None:
+        """Write the entries from start to stop as a bundle that verifies offline.
+
+        `allowed_signers` is the roster: person -> public SSH keys. `disclosed` is what `Salts.disclose` gave.
+
+        Raises:
+            UsageError: it is no range of the log.
+            NotFoundError: no checkpoint covers it yet.
+            EvidenceError: the tree has a hole.
+            StateError: the file cannot be written.
+        """
+        part = read_part(self.store, self.vkey, start, stop)
+        tree = tiles.TiledTree(self.store.tile)
+        write_bundle(path, seal(part, tree, self.origin, self.key, roster=allowed_signers or {}, disclosed=disclosed))
 
     def close(self) -> None:
         """Close the files; everything acknowledged is on disk already."""

@@ -142,11 +142,10 @@ def _claim(path: Path) -> Claim | None:
 def _parse(data: bytes) -> tuple[list[bytes], bytes, bytes]:
     """Whole entries, damaged lines, and the unfinished rest of a spool file."""
     *lines, unfinished = data.split(b"\n")
-    good, bad = [], []
-    for line in lines:
-        entry = line[17:]
-        (good if _line(entry) == line + b"\n" else bad).append(line)
-    return [line[17:] for line in good], b"".join(line + b"\n" for line in bad), unfinished
+    whole = [_line(line[17:]) == line + b"\n" for line in lines]
+    good = [line[17:] for line, fits in zip(lines, whole, strict=True) if fits]
+    bad = [line + b"\n" for line, fits in zip(lines, whole, strict=True) if not fits]
+    return good, b"".join(bad), unfinished
 
 
 def _line(entry: bytes) -> bytes:

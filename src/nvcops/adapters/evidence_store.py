@@ -59,7 +59,7 @@ class Store:
     def __init__(self, path: Path) -> None:
         self.path = path
         fresh = files.create_private(path)
-        with _sentences(path):
+        with sentences(path):
             self._writer = self._connect(timeout_s=0)
             self._reader = self._connect(timeout_s=READ_DEADLINE_S)
         self._write_lock, self._read_lock = threading.Lock(), threading.Lock()
@@ -76,7 +76,7 @@ class Store:
 
     def _prepare(self, *, may_be_empty: bool) -> None:
         """Make the tables at the first use, and refuse a file that is another's, or a newer program's."""
-        with _sentences(self.path):
+        with sentences(self.path):
             version = self._read_pragma("user_version")
             if version == 0:
                 self._create(may_be_empty=may_be_empty)
@@ -127,7 +127,7 @@ class Store:
         if not self._write_lock.acquire(timeout=max(patience_s, POLL_S)):
             raise StateError(f"{self.path} is busy for {patience_s:g} s now", hint="look for a process that hangs")
         try:
-            with _sentences(self.path):
+            with sentences(self.path):
                 self._begin(deadline)
                 try:
                     yield self._writer
@@ -152,7 +152,7 @@ class Store:
 
     def rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
         """All rows of a query, as they were committed last."""
-        with self._read_lock, _sentences(self.path):
+        with self._read_lock, sentences(self.path):
             return self._reader.execute(query, values).fetchall()
 
     def tile(self, level: int, number: int) -> bytes:
@@ -200,7 +200,7 @@ def read_tile(rows: Any, level: int, number: int) -> bytes:
 
 
 @contextlib.contextmanager
-def _sentences(path: Path) -> Iterator[None]:
+def sentences(path: Path) -> Iterator[None]:
     """SQLite's errors as sentences about the file."""
     try:
         yield

@@ -1,4 +1,4 @@
-"""Logs of JSON lines, streamed with their rotated files: a service's own (`time`, `event`), and PostgreSQL's jsonlog."""
+"""Logs of JSON lines, streamed, rotated files included: a service's (`time`, `event`), PostgreSQL's jsonlog."""
 
 from __future__ import annotations
 
