@@ -1,0 +1,76 @@
+"""Entries in the same transaction as the record that they are about: a table beside that record.
+
+`enqueue` writes through the caller's own open transaction, so record and entry are kept together or not at all.
+`drain` moves what was committed to the log. A crash in between moves it once more; the entry's id makes that harmless.
+Works on any DB-API connection to SQLite or PostgreSQL.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from nvcops.core.errors import UsageError
+from nvcops.core.evidence.entry import Entry, Log, decode, encode
+
+BATCH = 1_000
+_IDENTITY = {
+    "sqlite3": "INTEGER PRIMARY KEY AUTOINCREMENT",
+    "psycopg": "BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY",
+}
+_MARK = {"sqlite3": "?", "psycopg": "%s"}
+
+
+def create_outbox(connection: Any) -> None:
+    """Make the table; the caller commits."""
+    connection.execute(
+        f"CREATE TABLE IF NOT EXISTS evidence_outbox (seq {_IDENTITY[_driver(connection)]}, entry TEXT NOT NULL)"
+    )
+
+
+def enqueue(connection: Any, entry: Entry) -> None:
+    """Put an entry down in the caller's transaction; it counts when the caller commits.
+
+    Raises:
+        UsageError: the entry is malformed.
+    """
+    statement = f"INSERT INTO evidence_outbox (entry) VALUES ({_MARK[_driver(connection)]})"  # noqa: S608 - a constant
+    connection.execute(statement, (encode(entry).decode(),))
+
+
+def drain(connection: Any, log: Log) -> int:
+    """Move what was committed into the log, in order; the number of entries. Commits its own deletions.
+
+    Raises:
+        UsageError: the connection is inside a transaction: its entries are not committed yet.
+        StateError, EvidenceError: what `log.append` raises; what was not appended stays.
+    """
+    driver, moved = _driver(connection), 0
+    if _in_transaction(connection, driver):
+        raise UsageError("the outbox is drained outside of a transaction", hint="commit first")
+    while True:
+        rows = connection.execute(
+            f"SELECT seq, entry FROM evidence_outbox ORDER BY seq LIMIT {BATCH}"  # noqa: S608 - a constant
+        ).fetchall()
+        if not rows:
+            connection.commit()
+            return moved
+        log.append([decode(entry.encode()) for _, entry in rows])
+        marks = ", ".join([_MARK[driver]] * len(rows))
+        connection.execute(f"DELETE FROM evidence_outbox WHERE seq IN ({marks})", [seq for seq, _ in rows])  # noqa: S608 - question marks
+        connection.commit()
+        moved += len(rows)
+
+
+def _driver(connection: Any) -> str:
+    """The DB-API module of a connection."""
+    name = type(connection).__module__.partition(".")[0]
+    if name not in _MARK or name not in sys.modules:
+        raise UsageError(f"an outbox needs a connection of sqlite3 or psycopg, not of {name}")
+    return name
+
+
+def _in_transaction(connection: Any, driver: str) -> bool:
+    if driver == "sqlite3":
+        return bool(connection.in_transaction)
+    return bool(connection.info.transaction_status.value)  # 0 is IDLE
