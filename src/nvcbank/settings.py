@@ -22,6 +22,7 @@ class ServeSettings:
     instance: str
     log_path: Path | None
     clock_offset_s: float
+    drain_s: float
 
 
 def serve_settings(environment: Environment = os.environ) -> ServeSettings:
@@ -37,6 +38,7 @@ def serve_settings(environment: Environment = os.environ) -> ServeSettings:
         instance=_instance(environment.get("NVCBANK_INSTANCE", "nvcbank")),
         log_path=Path(log) if log else None,
         clock_offset_s=_number("NVCBANK_CLOCK_OFFSET_S", environment.get("NVCBANK_CLOCK_OFFSET_S", "0")),
+        drain_s=_number("NVCBANK_DRAIN_S", environment.get("NVCBANK_DRAIN_S", "1")),
     )
 
 

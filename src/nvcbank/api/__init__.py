@@ -1,0 +1,1 @@
+"""The bank's API: one module per resource, each a list of routes over typed bodies."""

@@ -1,0 +1,154 @@
+"""One serving process: from settings to a graceful end."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from contextlib import suppress
+
+import uvloop
+
+from nvcbank.api import customers, health, payments, sign_in
+from nvcbank.api.common import to_problem
+from nvcbank.clock import Clock, rfc3339
+from nvcbank.database import Pool
+from nvcbank.errors import PartDown, SettingError
+from nvcbank.log import Log
+from nvcbank.metrics import Metrics
+from nvcbank.passwords import PasswordWork
+from nvcbank.posting import Poster
+from nvcbank.service import Service
+from nvcbank.sessions import Sessions
+from nvcbank.settings import ServeSettings
+from nvcbank.web.listener import Listener
+from nvcbank.web.message import Problem, Request, Response
+from nvcbank.web.router import Router
+
+PROBE_S = 0.5
+PATIENCE_S = 5.0
+
+
+class Observer:
+    """Counts and logs answers; a bug becomes a 500 whose trace is in the log and not in the answer."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    def answered(self, request: Request, status: int, seconds: float) -> None:
+        """Count and log one answer."""
+        metrics = self._service.metrics
+        metrics.requests.add(request.route, request.method, status)
+        metrics.seconds.observe(seconds, request.route)
+        self._service.log.request(request.id, request.route, request.method, status, seconds)
+
+    def problem(self, request: Request, error: Exception) -> Problem:
+        """What to tell the client."""
+        problem = to_problem(error)
+        if problem is not None:
+            return problem
+        self._service.log.event("error", "bug", request.id, route=request.route, error=type(error).__name__)
+        return Problem(500, "internal", "this is our mistake; it was logged with the request's id")
+
+
+def serve(host: str, port: int, settings: ServeSettings) -> int:
+    """Serve until SIGTERM or SIGINT; returns the exit status.
+
+    Raises:
+        SettingError: when the port is taken or the log cannot be written.
+    """
+    return uvloop.run(_serve(host, port, settings))
+
+
+async def _serve(host: str, port: int, settings: ServeSettings) -> int:
+    clock = Clock(settings.clock_offset_s)
+    log = Log(settings.log_path, settings.instance, clock)
+    metrics = Metrics()
+    reading = Pool(settings.database_url, f"nvcbank {settings.instance}", 4)
+    posting = Pool(settings.database_url, f"nvcbank {settings.instance} posting", 2)
+    service = Service(
+        settings.instance,
+        rfc3339(clock.now()),
+        clock,
+        log,
+        metrics,
+        reading,
+        Sessions(settings.cache_url),
+        PasswordWork(),
+    )
+    await reading.open()
+    await posting.open()
+    poster: Poster[Response] = Poster(posting, metrics, payments.render)
+    router = Router(
+        [
+            *health.routes(service),
+            *sign_in.routes(service),
+            *customers.routes(service),
+            *payments.routes(service, poster),
+        ]
+    )
+    listener = Listener(router, Observer(service))
+    _add_gauges(metrics, {"reading": reading, "posting": posting}, poster, listener, log)
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: _log_bug(log, context))
+    stop = _stop_signals(log)
+    chores = [asyncio.create_task(chore) for chore in (_probing(service), _flushing(log, poster))]
+    try:
+        await listener.listen(host, port)
+    except OSError as error:
+        raise SettingError(f"cannot listen on {host}:{port}: {error.strerror}", hint="choose another port") from None
+    log.event("info", "server.started", version="0.1.0", port=port)
+    await stop.wait()
+    service.draining = True
+    log.event("info", "server.draining")
+    await asyncio.sleep(settings.drain_s)
+    await listener.drain(PATIENCE_S)
+    await poster.drain(PATIENCE_S)
+    for chore in chores:
+        chore.cancel()
+        with suppress(asyncio.CancelledError):
+            await chore
+    await asyncio.gather(posting.close(), reading.close(), service.sessions.close())
+    service.passwords.close()
+    log.event("info", "server.stopped")
+    log.close()
+    return 0
+
+
+def _log_bug(log: Log, context: dict[str, object]) -> None:
+    """What no handler caught. The message of an exception may hold personal data, so only its place is logged."""
+    error = context.get("exception")
+    log.event("error", "bug", error=type(error).__name__, where=context.get("message"))
+
+
+def _stop_signals(log: Log) -> asyncio.Event:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    loop.add_signal_handler(signal.SIGHUP, log.reopen)
+    return stop
+
+
+async def _probing(service: Service) -> None:
+    while True:
+        await service.probe()
+        await asyncio.sleep(PROBE_S)
+
+
+async def _flushing(log: Log, poster: Poster[Response]) -> None:
+    while True:
+        log.flush()
+        poster.expire()
+        await asyncio.sleep(0.05)
+
+
+def _add_gauges(
+    metrics: Metrics, pools: dict[str, Pool], poster: Poster[Response], listener: Listener, log: Log
+) -> None:
+    metrics.gauge("nvcbank_pool_size", "Connections allowed.", "pool", lambda: {n: p.size for n, p in pools.items()})
+    metrics.gauge(
+        "nvcbank_pool_open", "Connections open.", "pool", lambda: {n: p.open_connections for n, p in pools.items()}
+    )
+    metrics.gauge("nvcbank_pool_in_use", "Connections busy.", "pool", lambda: {n: p.in_use for n, p in pools.items()})
+    metrics.gauge("nvcbank_payments_waiting", "Payments not answered yet.", "", lambda: {"": poster.waiting})
+    metrics.gauge("nvcbank_http_connections", "Clients connected.", "", lambda: {"": listener.connections})
+    metrics.gauge("nvcbank_log_dropped_lines", "Log lines that could not be written.", "", lambda: {"": log.dropped})
