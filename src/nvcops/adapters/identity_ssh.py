@@ -28,6 +28,11 @@ class Signer:
     person: Person
     key: Path
 
+    @property
+    def name(self) -> str:
+        """Their handle in the roster."""
+        return self.person.name
+
     def sign(self, statement: Statement) -> SignedStatement:
         """Sign a statement.
 

@@ -1,0 +1,72 @@
+"""Where the evidence of runs goes when its own folder cannot be used: a spool elsewhere, folded in later."""
+
+from __future__ import annotations
+
+import os
+import stat
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from nvcops.adapters.evidence_spool import Spool, fold_away
+from nvcops.core.errors import StateError
+from nvcops.core.evidence import SPOOLED, Entry, Log
+from nvcops.core.evidence.entry import decode, encode
+
+Notify = Callable[[str], None]
+
+
+class Evidence:
+    """The log, or the next best place."""
+
+    def __init__(self, platform: str, open_log: Callable[[], Log], notify: Notify) -> None:
+        self._elsewhere = Path(tempfile.gettempdir()) / f"nvcops-{os.getuid()}" / platform
+        self._notify = notify
+        self._said: set[str] = set()
+        self.log: Log | None = None
+        try:
+            self.log = open_log()
+            self._fold()
+        except StateError as error:
+            self.say(f"{error.sentence}: evidence waits in {self._elsewhere} and is folded in later")
+
+    def keep(self, entries: Sequence[Entry]) -> None:
+        """Record entries in the log, else in its spool, else elsewhere."""
+        try:
+            if self.log is not None:
+                if SPOOLED in self.log.append(entries):
+                    self._notify(
+                        "the evidence log cannot be written now: evidence waits beside it and is folded in later"
+                    )
+                return
+        except StateError as error:
+            self._notify(f"{error.sentence}: evidence waits in {self._elsewhere}")
+        Spool(self._elsewhere).keep([encode(entry) for entry in entries])
+
+    def close(self) -> None:
+        """Let go of the log's files."""
+        close = getattr(self.log, "close", None)
+        if close:
+            close()
+
+    def _fold(self) -> None:
+        """Bring in what an earlier process left elsewhere."""
+        if self.log is None or not self._elsewhere.is_dir():
+            return
+        with self._spool().claims() as claims:
+            for claim in claims:
+                self.log.append([decode(entry) for entry in claim.entries])
+                fold_away(claim)
+
+    def _spool(self) -> Spool:
+        spool = Spool(self._elsewhere)
+        status = self._elsewhere.lstat()
+        if status.st_uid != os.getuid() or not stat.S_ISDIR(status.st_mode) or status.st_mode & 0o077:
+            raise StateError(f"{self._elsewhere} is not a private folder of ours", hint="remove it")
+        return spool
+
+    def say(self, sentence: str) -> None:
+        """Tell what should not go unnoticed, once."""
+        if sentence not in self._said:
+            self._said.add(sentence)
+            self._notify(sentence)
