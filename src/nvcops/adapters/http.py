@@ -47,6 +47,10 @@ class _Address:
             parts.hostname or "", port, parts.path.rstrip("/"), parts.netloc.rpartition("@")[2], tls, deadline_s, url
         )
 
+    def where(self, path: str) -> str:
+        """How an error names the question."""
+        return f"{self.url} ({path})"
+
 
 def tls_context(ca_file: Path | None) -> ssl.SSLContext:
     """What a customer's client trusts: the given authorities, else the system's; kept until the file changes."""
@@ -88,7 +92,7 @@ class HttpServices:
 
 
 async def _get(address: _Address, path: str) -> Answer:
-    where = f"{address.url} ({path})"
+    where = address.where(path)
     try:
         async with asyncio.timeout(address.deadline_s):
             return await _exchange(address, path)
@@ -109,7 +113,7 @@ async def _exchange(address: _Address, path: str) -> Answer:
         connection = h11.Connection(h11.CLIENT)
         started = perf_counter()
         writer.write(_request(connection, address, path))
-        status, body = await _response(connection, reader)
+        status, body = await _response(connection, reader, address.where(path))
         return Answer(status, perf_counter() - started, body, dt.datetime.now(dt.UTC))
     finally:
         writer.transport.abort()  # the answer is whole, or there is none: nothing to wait for
@@ -126,22 +130,23 @@ def _request(connection: h11.Connection, address: _Address, path: str) -> bytes:
     return (connection.send(request) or b"") + (connection.send(h11.EndOfMessage()) or b"")
 
 
-async def _response(connection: h11.Connection, reader: asyncio.StreamReader) -> tuple[int, bytes]:
+async def _response(connection: h11.Connection, reader: asyncio.StreamReader, where: str) -> tuple[int, bytes]:
     status, body = 0, bytearray()
     while True:
         event = connection.next_event()
         if event is h11.NEED_DATA:
-            connection.receive_data(await reader.read(1 << 16))
+            data = await reader.read(1 << 16)
+            if not data and not status:
+                raise ConnectionResetError("the connection was closed without an answer")
+            connection.receive_data(data)
         elif isinstance(event, h11.Response):
             status = event.status_code
         elif isinstance(event, h11.Data):
             body += event.data
             if len(body) > _BODY_BYTES_MAX:
-                raise Refused(f"the answer is longer than {_BODY_BYTES_MAX} bytes")
+                raise Refused(f"{where} answers with more than {_BODY_BYTES_MAX} bytes")
         elif isinstance(event, h11.EndOfMessage):
             return status, bytes(body)
-        elif isinstance(event, h11.ConnectionClosed):
-            raise ConnectionResetError("the connection was closed without an answer")
 
 
 def reason(error: OSError) -> str:

@@ -107,4 +107,6 @@ class PostgresServer:
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0].strip()
+    """What went wrong, without the bytes by which whatever listens there could steer a terminal."""
+    line = str(error).strip().partition("\n")[0].strip()
+    return "".join(letter if letter.isprintable() else "?" for letter in line)
