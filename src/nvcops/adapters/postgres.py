@@ -99,7 +99,7 @@ class PostgresServer:
         message = _first_line(error)
         if "FATAL:" in message:
             return Refused(f"{self._where} refused: {message.partition('FATAL:')[2].strip()}")
-        return Unreachable(f"{self._where} does not answer: {message}")
+        return Unreachable(f"{self._where} does not answer: {message.rpartition(' failed: ')[2]}")
 
     @property
     def _where(self) -> str:
