@@ -7,7 +7,7 @@ import gzip
 import os
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Protocol, cast
@@ -19,9 +19,9 @@ from nvcops.adapters.http import reason
 from nvcops.core.errors import Refused, Unreachable
 from nvcops.core.target import MALFORMED, LogEvent
 
-_LINE_BYTES_MAX = 1 << 16
+_LINE_BYTES_MAX = 1 << 20
 _FILES_MAX = 100
-_SEARCH_FROM_BYTES = 1 << 20
+_SEARCH_FROM_BYTES = 4 << 20
 _SLACK_BYTES = 1 << 16  # lines of several writers may stand a little out of order
 _ROTATED = re.compile(r"[.-]\d[\d_-]*(\.gz)?")
 _POSTGRES_TIME = re.compile(r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d+)?) (\S+)")
@@ -116,22 +116,35 @@ class LogFiles:
         self, source: str, start: dt.datetime, end: dt.datetime, names: Collection[str] = ()
     ) -> Iterator[LogEvent]:
         """The events of a source between two moments, rotated files included, oldest file first."""
-        path, form = self.files[source]
+        form = self.files[source][1]
         time = start
+        with self._opened(source, start) as files:
+            for file in files:
+                _skip_to(file, form, start)
+                for line in _lines(file):
+                    event = _event(source, form, line, time, names)
+                    time = event.time if event else time
+                    if event and start <= event.time < end and (not names or event.event in (*names, MALFORMED)):
+                        yield event
+
+    def begins(self, source: str) -> dt.datetime | None:
+        """The time of the first event that is still there."""
+        form = self.files[source][1]
+        with self._opened(source, dt.datetime.fromtimestamp(0, dt.UTC)) as files:
+            return next((time for file in files if (time := _time_after(file, form, 0)) is not None), None)
+
+    @contextmanager
+    def _opened(self, source: str, start: dt.datetime) -> Iterator[list[IO[bytes]]]:
+        path = self.files[source][0]
         try:
             with ExitStack() as stack:
-                for file in _opened(path, start, stack):
-                    _skip_to(file, form, start)
-                    for line in _lines(file):
-                        event = _event(source, form, line, time, names)
-                        time = event.time if event else time
-                        if event and start <= event.time < end and (not names or event.event in (*names, MALFORMED)):
-                            yield event
+                yield _opened(path, start, stack)
         except FileNotFoundError as error:
             raise Unreachable(f"the log {path} of {source} is not there") from error
-        except (OSError, EOFError) as error:
-            why = reason(error) if isinstance(error, OSError) else "the compressed file is cut"
-            raise Unreachable(f"the log {path} of {source} cannot be read: {why}") from error
+        except EOFError as error:
+            raise Unreachable(f"a rotated file of {path} is cut short") from error
+        except OSError as error:
+            raise Unreachable(f"the log {path} of {source} cannot be read: {reason(error)}") from error
 
 
 def _event(source: str, form: Format, line: bytes, before: dt.datetime, names: Collection[str]) -> LogEvent | None:
@@ -218,7 +231,8 @@ def _skip_to(file: IO[bytes], form: Format, start: dt.datetime) -> None:
 def _time_after(file: IO[bytes], form: Format, offset: int) -> dt.datetime | None:
     """The time of the first readable line after an offset; None when the next ones tell none."""
     file.seek(offset)
-    file.readline(_LINE_BYTES_MAX)
+    if offset:
+        file.readline(_LINE_BYTES_MAX)  # the rest of the line that we fell into
     for _ in range(20):
         try:
             return form.head(file.readline(_LINE_BYTES_MAX))[0]

@@ -21,13 +21,15 @@ READY = "ready"
 class Observation:
     """What one asking saw of a service's front door (`instance` empty) or of an instance.
 
-    `ready` is "ready", or the reason why not. `page` is None where there are no metrics, or none that could be read.
+    `ready` is "ready", or the reason why not. `started` is when it says that it began, as it says it. `page` is None
+    where there are no metrics, or none that could be read.
     """
 
     service: str
     instance: str
     ready: str
     version: str = ""
+    started: str = ""
     page: Page | None = None
 
     @property
@@ -61,18 +63,24 @@ def write(connection: sqlite3.Connection, seen: Observation, at: int, interval: 
         )
     # Up to twice the interval counts as watched: what lies between two rounds further apart was not seen by anybody.
     _probe(connection, seen, at, min(at - last.at, 2 * interval) if last.at else interval)
-    started = seen.page.started if seen.page else 0
     now = _Last(
         at=at,
         ready=seen.ready[:_TEXT_MAX],
         version=seen.version[:_TEXT_MAX] or last.version,
-        start=moment_of(int(started * 1000)).isoformat() if started else last.start,
+        start=_start(seen)[:_TEXT_MAX] or last.start,
         page_at=at if seen.page else last.page_at,
     )
     _changes(connection, seen, last, now)
     if seen.page:
         _page(connection, seen, seen.page, last, now)
     connection.execute("INSERT OR REPLACE INTO state VALUES (?, ?, ?, ?, ?, ?, ?)", (seen.service, seen.instance, *now))
+
+
+def _start(seen: Observation) -> str:
+    """When it began: the page's own word first, because it belongs to the page's counters."""
+    if seen.page and seen.page.started:
+        return moment_of(int(seen.page.started * 1000)).isoformat()
+    return seen.started
 
 
 def _last(connection: sqlite3.Connection, seen: Observation) -> _Last:
@@ -113,7 +121,7 @@ def _page(connection: sqlite3.Connection, seen: Observation, page: Page, last: _
     the day, but not to the last five minutes.
     """
     known = _known(connection, seen)
-    restarted = bool(last.start) and last.start != now.start
+    restarted = bool(page.started and last.start) and last.start != now.start
     at = (last.page_at + now.at) // 2 if last.page_at and now.at - last.page_at > _GAP_MS else now.at
     rises: list[tuple[int, int, float]] = []
     values: list[tuple[int, float]] = []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -13,7 +12,7 @@ from nvcops.adapters.metrics_text import Page, parse_page
 from nvcops.adapters.metrics_write import READY, Observation
 from nvcops.core.errors import TargetError
 from nvcops.core.manifest import Manifest, ServiceEntry
-from nvcops.core.probes import why_not_ready
+from nvcops.core.probes import json_object, why_not_ready
 from nvcops.core.target import Answer, Question
 
 METRICS_FILE = "metrics.sqlite"
@@ -74,23 +73,15 @@ def _observation(entry: ServiceEntry, instance: str, answers: dict[Question, Ans
         return answers.get(Question(entry.name, path, instance)) if path else None
 
     ready = answer(entry.ready)
+    about = json_object(answer(entry.version))
     return Observation(
         service=entry.name,
         instance=instance,
         ready=(ready is not None and why_not_ready(ready)) or READY,
-        version=_version(answer(entry.version)),
+        version=str(about.get("version", "")),
+        started=str(about.get("started", "")),
         page=_page(answer(entry.metrics)),
     )
-
-
-def _version(answer: Answer | TargetError | None) -> str:
-    if not isinstance(answer, Answer) or answer.status != 200:
-        return ""
-    try:
-        document = json.loads(answer.body)
-    except ValueError:
-        return ""
-    return str(document.get("version", "")) if isinstance(document, dict) else ""
 
 
 def _page(answer: Answer | TargetError | None) -> Page | None:

@@ -63,6 +63,15 @@ class Series(_Table, frozen=True, kw_only=True):
     outcome_title: str = "outcomes"
 
 
+class Events(_Table, frozen=True, kw_only=True):
+    """The names of a service's own security events in its log; `subject` is the field with the pseudonym of who."""
+
+    sign_in_failures: tuple[str, ...] = ()
+    lock_outs: tuple[str, ...] = ()
+    privilege_changes: tuple[str, ...] = ()
+    subject: str = "subject"
+
+
 class ServiceEntry(_Table, frozen=True, kw_only=True):
     name: Name
     url: Url
@@ -71,6 +80,7 @@ class ServiceEntry(_Table, frozen=True, kw_only=True):
     version: HttpPath | None = None
     metrics: HttpPath | None = None
     series: Series | None = None
+    events: Events | None = None
     deadline: Seconds = Seconds(2)
     log: Path | None = None
     instances: tuple[Instance, ...] = ()

@@ -10,6 +10,8 @@ from nvcops.core.target import Answer
 
 _TEXT_MAX = 160
 _GOOD = {"ok", "ready", "up", "pass", "passing", "healthy", "true"}
+_STATES = ("ok", "ready", "healthy", "status", "state")
+_REASONS = ("why", "reason", "detail", "error", "message", "output")
 
 
 def why_not_ready(answer: Answer | TargetError) -> str:
@@ -21,8 +23,8 @@ def why_not_ready(answer: Answer | TargetError) -> str:
     ''
     >>> why_not_ready(Answer(503, 0.01, b'{"detail": "the database does not answer"}', at))
     'answers 503: the database does not answer'
-    >>> why_not_ready(Answer(503, 0.01, b'{"parts": {"database": "down", "cache": "ok"}}', at))
-    'answers 503: database down'
+    >>> why_not_ready(Answer(503, 0.01, b'{"parts": {"database": {"ok": false, "why": "gone"}, "cache": "ok"}}', at))
+    'answers 503: database: gone'
     >>> why_not_ready(Answer(301, 0.01, b"<html>", at))
     'answers 301'
     """
@@ -34,14 +36,24 @@ def why_not_ready(answer: Answer | TargetError) -> str:
     return f"answers {answer.status}" + (f": {said}" if said else "")
 
 
-def _said(body: bytes) -> str:
-    """The reason in a JSON body: problem+json's detail, else the parts of it that are not well."""
+def json_object(answer: Answer | TargetError | None) -> dict[str, Any]:
+    """The JSON object that was answered with 200; empty where there is none."""
+    if not isinstance(answer, Answer) or answer.status != 200:
+        return {}
+    return _object(answer.body)
+
+
+def _object(body: bytes) -> dict[str, Any]:
     try:
         document = json.loads(body)
     except ValueError:
-        return ""
-    if not isinstance(document, dict):
-        return ""
+        return {}
+    return document if isinstance(document, dict) else {}
+
+
+def _said(body: bytes) -> str:
+    """The reason in a JSON body: problem+json's detail, else the parts of it that are not well."""
+    document = _object(body)
     for key in ("detail", "reason", "title"):
         if isinstance(document.get(key), str):
             return _short(document[key])
@@ -49,13 +61,19 @@ def _said(body: bytes) -> str:
 
 
 def _not_well(document: dict[str, Any]) -> list[str]:
-    """The members of the document, at most one level down, that are not good."""
+    """The members that are not good, at any depth that JSON of this size has.
+
+    >>> _not_well({"status": "not ready", "db": "down", "checks": {"disk": {"status": "full"}, "cpu": {"ok": True}}})
+    ['db: down', 'disk: full']
+    """
     bad: list[str] = []
-    for key, value in document.items():
-        if isinstance(value, dict):
+    for name, value in document.items():
+        state = next((value[key] for key in _STATES if key in value), None) if isinstance(value, dict) else value
+        if isinstance(value, dict) and state is None:
             bad += _not_well(value)
-        elif isinstance(value, str | bool) and str(value).lower() not in _GOOD and key != "status":
-            bad.append(f"{key} {value}")
+        elif isinstance(state, str | bool) and str(state).lower() not in _GOOD and name not in _STATES:
+            why = next((value[key] for key in _REASONS if value.get(key)), state) if isinstance(value, dict) else state
+            bad.append(f"{name}: {why}")
     return bad
 
 

@@ -227,6 +227,10 @@ class Logs(Protocol):
         """
         ...
 
+    def begins(self, source: str) -> dt.datetime | None:
+        """The time of the first event that is still there; None of an empty log. Raises as `events` does."""
+        ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:

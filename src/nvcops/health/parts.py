@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import msgspec
 
 from nvcops.core.checks import Check, Finding, Verdict
 from nvcops.core.errors import TargetError
 from nvcops.core.manifest import Bound, Limits, ProxyEntry
-from nvcops.core.probes import why_not_ready
+from nvcops.core.probes import json_object, why_not_ready
 from nvcops.core.target import Answer, Certificate, Disk, ProxyServer, Question, Target
 from nvcops.core.together import side_by_side
 from nvcops.core.units import Bytes, Count, Ratio, Seconds
@@ -75,7 +74,7 @@ def doors(target: Target) -> list[Door]:
 
 
 def _door(question: Question, ready: Answer | TargetError, version: Answer | TargetError | None) -> Door:
-    document = _document(version)
+    document = json_object(version)
     return Door(
         service=question.service,
         instance=question.instance,
@@ -85,16 +84,6 @@ def _door(question: Question, ready: Answer | TargetError, version: Answer | Tar
         version_trouble=why_not_ready(version) if version is not None else "",
         offset_s=_offset(version, document.get("now")),
     )
-
-
-def _document(answer: Answer | TargetError | None) -> Mapping[str, object]:
-    if not isinstance(answer, Answer) or answer.status != 200:
-        return {}
-    try:
-        document = json.loads(answer.body)
-    except ValueError:
-        return {}
-    return document if isinstance(document, dict) else {}
 
 
 def _offset(answer: Answer | TargetError | None, now: object) -> float | None:
