@@ -19,12 +19,8 @@ from nvcops.core.summary import in_a_sentence
 from nvcops.core.target import MALFORMED, LogEvent, Target
 from nvcops.core.units import Count, Seconds
 
-SIGN_IN, LOCK_OUT, PRIVILEGE, REFUSED_SIGN_IN = (
-    "sign-in failures",
-    "lock-outs",
-    "privilege changes",
-    "refused sign-ins",
-)
+SIGN_IN, LOCK_OUT, REFUSED_SIGN_IN = "sign-in failures", "lock-outs", "refused sign-ins"
+PRIVILEGE, POWER = "privilege changes", "grants of power"
 _NAMED_MAX = 10_000
 _MINUTES_MAX = 4_096
 _TOP = 3
@@ -208,8 +204,8 @@ def privilege_changes(message: str) -> list[tuple[str, bool]]:
 
     >>> privilege_changes("statement: GRANT SELECT ON a TO b; -- REVOKE x\nalter role b PASSWORD 'secret'")
     [('GRANT', False), ('ALTER ROLE', False)]
-    >>> privilege_changes("statement: ALTER ROLE b SUPERUSER"), privilege_changes("statement: CREATE ROLE b NOSUPERUSER")
-    ([('ALTER ROLE', True)], [('CREATE ROLE', False)])
+    >>> privilege_changes("statement: ALTER ROLE b SUPERUSER; CREATE ROLE c NOSUPERUSER")
+    [('ALTER ROLE', True), ('CREATE ROLE', False)]
     >>> privilege_changes("connection received: host=127.0.0.1")
     []
     """
