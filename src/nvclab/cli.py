@@ -93,6 +93,7 @@ def down(folder: Path) -> None:
         click.echo(f"no lab runs in {folder}")
         return
     end = time.monotonic() + _DOWN_DEADLINE_S
+    ran = layout.is_held()
     while layout.is_held():
         if time.monotonic() > end:
             raise LabError(f"The lab did not end within {_DOWN_DEADLINE_S:g} s.", hint=tail(layout.log("supervisor")))
@@ -101,7 +102,10 @@ def down(folder: Path) -> None:
         _wait_for_end(layout, end)
     with layout.locked():
         removed = leftovers.clean(layout)
-    click.echo("removed what a killed lab had left" if removed else f"no lab runs in {folder}")
+    if removed:
+        click.echo("removed what a killed lab had left")
+    else:
+        click.echo(f"the lab in {folder} has ended" if ran else f"no lab runs in {folder}")
 
 
 def _wait_for_end(layout: Layout, end: float) -> None:

@@ -35,7 +35,11 @@ def clean(layout: Layout) -> bool:
         record = None
     _end_processes(layout, record.id if record else None)
     for server in ("primary", "standby"):
-        shared_memory.remove_orphan(layout.at("data", server, "postmaster.pid"))
+        lock = layout.at("data", server, "postmaster.pid")
+        shared_memory.remove_orphan(lock)
+        # Nobody works in the data any more; but whoever inherited the dead server may be slow to bury it, and as long
+        # as it lies there PostgreSQL takes it for a living one.
+        lock.unlink(missing_ok=True)
     if record:
         remove_runtime(record)
     layout.at("lab.json").unlink(missing_ok=True)

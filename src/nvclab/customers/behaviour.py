@@ -132,8 +132,8 @@ class Behaviour:
             return
         body = json.dumps(
             {
-                "debit_account": customer.account,
-                "credit_account": other.account,
+                "from_account": customer.account,
+                "to_account": other.account,
                 "amount": amount_minor,
                 "currency": "EUR",
                 "reference": "between friends",
@@ -186,5 +186,6 @@ def _verdict(status: int, answer: bytes) -> tuple[str, str | None]:
     """The outcome and the payment's number in an answer: what the bank decided, "refused", or "unknown"."""
     if status in _OK:
         found = json.loads(answer)
-        return str(found["outcome"]), str(found["id"])
+        reason = f"_{found['reason']}" if found["reason"] else ""
+        return f"{found['status']}{reason}", str(found["id"])
     return ("refused" if 400 <= status < 500 else "unknown"), None
