@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import takewhile
 from typing import TypeVar
 
 import msgspec
@@ -109,22 +110,19 @@ class Audit:
 
     def _compare_witness(self, kept: list[tuple[int, str, str]]) -> None:
         """The witness has exactly the kept checkpoints, in order; what it alone has was taken from the log."""
-        seen, rest = notes.split_notes(self._witness.read())
-        ours, before = [note for _, note, _ in kept], 0
-        for number, note in enumerate(seen):
-            if number >= len(ours) or note != ours[number]:
-                self._add("witness", f"checkpoint {number + 1} of the witness is not that of the log", before)
-                break
-            before = kept[number][0]
-        for number, note in enumerate(seen, 1):
+        content, ours = self._witness.read(), [note for _, note, _ in kept]
+        seen, _ = notes.split_notes(content)
+        same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(seen, ours, strict=False)))
+        before = kept[same - 1][0] if same else 0
+        if not notes.join_notes(ours).startswith(content):
+            self._add("witness", f"the log's checkpoints differ from the witness's from number {same + 1} on", before)
+        for number, note in enumerate(seen[same:], same + 1):
             self._take(note, f"checkpoint {number} of the witness")
         given = sum(path == str(self._witness.path) for _, _, path in kept)
         if len(seen) < given:
             self._add("witness", f"the witness has lost checkpoints: {given} were given, {len(seen)} are there", before)
-        elif len(seen) < len(ours):
-            self._notes.append(f"{len(ours) - len(seen)} checkpoints are not with the witness yet")
-        if rest and not "".join(ours[len(seen) : len(seen) + 1]).startswith(rest):
-            self._add("witness", "the witness ends in something that is no checkpoint", before)
+        elif same < len(ours):
+            self._notes.append(f"{len(ours) - same} checkpoints are not with the witness yet")
 
     # --- the entries and their tree ---
 
