@@ -81,6 +81,7 @@ CREATE TABLE watched (
     platform TEXT NOT NULL,
     procedure TEXT NOT NULL,
     cadence TEXT NOT NULL,
+    since REAL NOT NULL,
     until REAL NOT NULL,
     PRIMARY KEY (platform, procedure)
 );

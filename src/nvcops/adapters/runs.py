@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import functools
 import getpass
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol, Self
-from zoneinfo import ZoneInfo
+from typing import Any, Self
 
 import msgspec
 
 from nvcops.adapters import runs_entries as entries
 from nvcops.adapters import runs_workers as workers
 from nvcops.adapters.ops_store import OpsStore
+from nvcops.adapters.runs_abandoned import Abandoned, changed_since, find_abandoned
 from nvcops.adapters.runs_carry import Carrier
 from nvcops.adapters.runs_evidence import Evidence, Notify
+from nvcops.adapters.runs_people import People, Speaker
+from nvcops.adapters.runs_schedule import Scheduler, Tick
 from nvcops.adapters.runs_store import RunStore
 from nvcops.core import procedures
-from nvcops.core.errors import LockHeld, NotAllowed, NotFoundError, NvcopsError, RunError, StateError
-from nvcops.core.evidence import Log, utc
-from nvcops.core.identity import Say, SignedStatement, Statement, check_second_person, check_signed
+from nvcops.core.errors import LockHeld, NotAllowed, NotFoundError, RunError, StateError
+from nvcops.core.evidence import Entry, Log
+from nvcops.core.identity import Say, SignedStatement
 from nvcops.core.manifest import Manifest
 from nvcops.core.procedures import Procedure
 from nvcops.core.runs import RunRecord, RunState, StepKind, StepRecord, requested_id, scheduled_id
-from nvcops.core.schedule import now
+from nvcops.core.schedule import Due, now
 from nvcops.core.target import Target
 
 Watch = Callable[[StepRecord], None]
@@ -33,29 +37,8 @@ _SUFFIX = "abcdefghjkmnpqrstuvwxyz23456789"
 _ASKED = {Say.ATTESTATION: StepKind.ATTEST, Say.APPROVAL: StepKind.APPROVE, Say.RESOLUTION: StepKind.ACT}
 
 
-class Speaker(Protocol):
-    """A person who can sign: `identity_ssh.Signer` at the command line."""
-
-    @property
-    def name(self) -> str:
-        """Their handle in the roster."""
-        ...
-
-    def sign(self, statement: Statement) -> SignedStatement:
-        """Sign a statement with their key."""
-        ...
-
-
 def unseen(_step: StepRecord) -> None:
     """Nobody watches."""
-
-
-class Abandoned(msgspec.Struct, frozen=True):
-    """A run whose worker died (`gone`), or has not been heard of (it may hang, or its host may be gone)."""
-
-    run: RunRecord
-    gone: bool
-    crashes: int
 
 
 class Runs:
@@ -75,7 +58,6 @@ class Runs:
         kind: str = "cli",
     ) -> None:
         self.manifest = manifest
-        self.zone = ZoneInfo(manifest.platform.time_zone)
         self.notify = notify
         self.worker = workers.this_process(kind)
         self.evidence = Evidence(manifest.platform.name, open_log, notify)
@@ -85,6 +67,7 @@ class Runs:
             self._store = RunStore(OpsStore(manifest.platform.state / "ops.sqlite"), manifest.platform.name)
         except StateError as error:
             self._broken = error
+        self._people = People(manifest, self._note)
         self.carrier = Carrier(manifest, target, self._store, self.evidence, self.worker)
 
     def __enter__(self) -> Self:
@@ -112,6 +95,10 @@ class Runs:
             raise self._broken or StateError("the records of runs are not open")
         return self._store
 
+    @functools.cached_property
+    def _scheduler(self) -> Scheduler:
+        return Scheduler(self.manifest, self.store, self.enqueue)
+
     def drain(self) -> None:
         """Move committed evidence into the log; what cannot be moved now stays where it is and is moved later."""
         if self._store is None or self.evidence.log is None:
@@ -131,7 +118,7 @@ class Runs:
         signer: Speaker | None = None,
         requested_by: str = "",
         dry_run: bool = False,
-        due: Any = None,
+        due: dt.datetime | None = None,
         wait: bool = False,
         on_event: Watch = unseen,
     ) -> RunRecord:
@@ -175,7 +162,7 @@ class Runs:
             self.notify(f"{error.sentence}; the run goes on without a journal")
             return self.carrier.carry_loosely(record, procedure, on_event)
         except LockHeld as error:
-            self._refuse(error, record, record.requested_by)
+            self._people.refuse(error, record, record.requested_by)
             raise
         return self._carried(record, on_event, wait=wait)
 
@@ -188,13 +175,12 @@ class Runs:
                 error = NotAllowed(
                     f"{procedure.name} asks for an approval, so its requester must sign", hint="give --as NAME"
                 )
-                self._refuse(error, record, record.requested_by)
+                self._people.refuse(error, record, record.requested_by)
                 raise error
             return None, ""
-        signed = signer.sign(self._statement(Say.REQUEST, record, signer.name, "", ""))
-        return signed, self._checked(signed, record)
+        return self._people.said(signer, Say.REQUEST, record)
 
-    def enqueue(self, procedure: Procedure, due: Any) -> bool:
+    def enqueue(self, procedure: Procedure, due: dt.datetime) -> bool:
         """Enter the run of a due moment, for a worker to begin; False when it is there already."""
         moment = now()
         record = RunRecord(
@@ -221,15 +207,21 @@ class Runs:
             RunError: it ended, another worker has it, or its procedure was changed since it began.
             LockHeld: naming the run that holds the lock.
         """
+        return self._carried(self.take(run), on_event, wait=wait)
+
+    def take(self, run: str) -> RunRecord:
+        """Claim a run for this process, which then must carry it out. Raises as `resume` does."""
         record = self.store.get(run)
         self._check_resumable(record)
         self.carrier.open()
         moment = now()
         kind = "run.resumed" if record.started else "run.started"
+        if not record.started:
+            record = msgspec.structs.replace(record, content_hash=procedures.find(record.procedure).content_hash)
         entry = entries.run_entry(record, kind, moment, again=True, worker=self.worker.id, left_by=record.worker)
         if not self.store.claim(record, self.worker.id, moment, [entry]):
             raise RunError(f"another worker was quicker to take {record.id}", hint=f"`nvcops show {record.id}`")
-        return self._carried(self.store.get(record.id), on_event, wait=wait)
+        return self.store.get(record.id)
 
     def _check_resumable(self, record: RunRecord) -> None:
         if record.state.ended:
@@ -238,13 +230,13 @@ class Runs:
             holder = workers.find(self.store.ops, record.worker)
             if holder and not holder.gone and not holder.silent(now().timestamp()):
                 raise RunError(f"{record.id} is being carried out by {record.worker}")
-        changed = changed_since(record)
+        changed = changed_since(record) if record.started else ""
         if changed:
             error = RunError(
                 f"{changed} was changed since {record.id} began: it cannot go on under other code",
                 hint=f"`nvcops cancel {record.id}` and run it again, or put the code back",
             )
-            self._refuse(error, record, self.worker.id)
+            self._people.refuse(error, record, self.worker.id)
             raise error
 
     def cancel(self, run: str, by: str | Speaker) -> RunRecord:
@@ -262,8 +254,7 @@ class Runs:
         if isinstance(by, str):
             person, entry = by, entries.run_entry(record, "run.cancellation", moment, again=True, by=by)
         else:
-            signed = by.sign(self._statement(Say.CANCELLATION, record, by.name, "", ""))
-            self._checked(signed, record)
+            signed, _ = self._people.said(by, Say.CANCELLATION, record)
             person, entry = by.name, entries.said(signed)
         self.store.ask_to_cancel(record, person, [entry])
         holder = workers.find(self.store.ops, record.worker) if record.worker else None
@@ -325,14 +316,9 @@ class Runs:
     def _say(self, kind: Say, run: str, name: str, signer: Speaker, note: str, on_event: Watch) -> RunRecord:
         record = self.store.get(run)
         step = self._waiting_step(record, name, _ASKED[kind])
-        signed = signer.sign(self._statement(kind, record, signer.name, step.name, note))
-        key = self._checked(signed, record)
+        signed, key = self._people.said(signer, kind, record, step=step.name, note=note)
         if kind is Say.APPROVAL:
-            try:
-                check_second_person(self.manifest.people, signer.name, key, *self.store.requester(record.id))
-            except NotAllowed as error:
-                self._refuse(error, record, signer.name, step.name)
-                raise
+            self._people.check_second(record, step.name, (signer.name, key), self.store.requester(record.id))
         said = (signer.name, note, now())
         if not self.store.decide(record, step.name, kind, said, entries.said(signed)):
             raise RunError(f"somebody was quicker to answer {step.name}", hint=f"`nvcops show {record.id}`")
@@ -362,33 +348,11 @@ class Runs:
                 raise
             return record
 
-    def _statement(self, kind: Say, record: RunRecord, person: str, step: str, note: str) -> Statement:
-        return Statement(
-            kind=kind,
-            platform=record.platform,
-            run=record.id,
-            procedure=record.procedure,
-            actor=person,
-            subject=step,
-            time=utc(now()),
-            note=note,
-            content_hash=record.content_hash,
-        )
-
-    def _checked(self, signed: SignedStatement, record: RunRecord) -> str:
-        """The fingerprint of the key; a refusal is evidence."""
+    def _note(self, entry: Entry) -> None:
         try:
-            return check_signed(self.manifest.people, signed, now())
-        except NotAllowed as error:
-            self._refuse(error, record, signed.statement.actor, signed.statement.subject)
-            raise
-
-    def _refuse(self, error: NvcopsError, record: RunRecord, actor: str, step: str = "") -> None:
-        refusal = entries.refused(record, actor, step, error, now())
-        try:
-            self.store.note([refusal])
+            self.store.note([entry])
         except StateError:
-            self.evidence.keep([refusal])
+            self.evidence.keep([entry])
         self.drain()
 
     # --- look ---
@@ -403,28 +367,16 @@ class Runs:
 
     def abandoned(self) -> Sequence[Abandoned]:
         """Runs that a worker has that died or fell silent."""
-        moment = now().timestamp()
-        found = []
-        for record in self.store.find([RunState.RUNNING], limit=1000):
-            holder = workers.find(self.store.ops, record.worker)
-            gone = holder is None or holder.gone
-            if record.worker != self.worker.id and (gone or (holder and holder.silent(moment))):
-                found.append(Abandoned(record, gone, self.store.crashes(record.id)))
-        return found
+        return [left for left in find_abandoned(self.store) if left.run.worker != self.worker.id]
+
+    def due(self, start: dt.datetime, end: dt.datetime) -> Sequence[Due]:
+        """The due moments of a time and how each stands; nothing from before anybody followed them."""
+        return self._scheduler.due(start, end, now())
+
+    def tick(self, moment: dt.datetime) -> Tick:
+        """Enqueue what is due, and note what was missed since the last tick."""
+        return self._scheduler.tick(moment)
 
     def stop(self) -> None:
         """Put down what this process carries out at the next step; for Ctrl-C and SIGTERM."""
         self.carrier.stop()
-
-
-def changed_since(record: RunRecord) -> str:
-    """The procedure of a run, or one that it included, whose code is another than when the run met it; "" if none."""
-    met = {record.procedure: record.content_hash}
-    met |= {s.name.rpartition("/")[2]: s.result for s in record.steps if s.kind is StepKind.INCLUDE and s.ended}
-    for name, content_hash in met.items():
-        try:
-            if procedures.find(name).content_hash != content_hash:
-                return name
-        except NotFoundError:
-            return name
-    return ""

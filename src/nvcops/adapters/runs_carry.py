@@ -66,10 +66,19 @@ class Carrier:
         """
         from nvcops.adapters.runs_dbos import Dbos
 
+        self.sign_on()
         with self._opening:
             if self._engine is None:
-                self._heartbeat = self._heartbeat or Heartbeat(self.store.ops, self._worker)
                 self._engine = Dbos(self._manifest.platform.state / "runs.sqlite", self._worker.id)
+
+    def sign_on(self) -> None:
+        """Be known as a worker that lives.
+
+        Raises:
+            StateError: the records cannot be opened or written.
+        """
+        with self._opening:
+            self._heartbeat = self._heartbeat or Heartbeat(self.store.ops, self._worker)
 
     def rest(self) -> None:
         """Close the engine until the next run, when there is nothing to carry out: its threads are not for free."""

@@ -4,32 +4,25 @@ from __future__ import annotations
 
 import datetime as dt
 import sqlite3
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable
 
 import msgspec
 
 from nvcops.adapters.evidence_outbox import enqueue
-from nvcops.adapters.ops_store import OpsStore
-from nvcops.core.checks import Verdict
-from nvcops.core.errors import LockHeld, NotFoundError
+from nvcops.adapters.runs_records import RunRecords, moment_of, seconds_of
+from nvcops.core.errors import LockHeld
 from nvcops.core.evidence import Entry
-from nvcops.core.runs import RunRecord, RunState, Section, StepKind, StepRecord
+from nvcops.core.runs import RunRecord, RunState, Section, StepRecord
 
 _RESULT_CHARACTERS_MAX = 16_384  # what is shown; the journal has all of it
-_LIST_MAX = 1_000
 
 
-class RunStore:
+class RunStore(RunRecords):
     """The records of one platform's runs.
 
     Entries go into the evidence's outbox within the same transaction. Every method raises StateError when the file
     cannot be read or written.
     """
-
-    def __init__(self, ops: OpsStore, platform: str) -> None:
-        self.ops = ops
-        self.platform = platform
 
     # --- runs ---
 
@@ -69,7 +62,7 @@ class RunStore:
             return True
 
     def claim(self, run: RunRecord, worker: str, moment: dt.datetime, entries: Iterable[Entry]) -> bool:
-        """Take a run as it was seen; False when somebody else was quicker.
+        """Take a run as it was seen, bound to the content that the record says; False when somebody was quicker.
 
         Raises:
             LockHeld: naming the holder.
@@ -77,9 +70,9 @@ class RunStore:
         with self.ops.changing() as change:
             taken = change.execute(
                 "UPDATE runs SET worker = ?, state = 'running', error = '', begun = coalesce(begun, ?),"
-                " crashes = crashes + (worker != '')"
+                " content_hash = ?, crashes = crashes + (worker != '')"
                 " WHERE id = ? AND worker = ? AND state = ? AND ended IS NULL",
-                (worker, moment.timestamp(), run.id, run.worker, run.state),
+                (worker, moment.timestamp(), run.content_hash, run.id, run.worker, run.state),
             )
             if taken.rowcount != 1:
                 return False
@@ -97,6 +90,14 @@ class RunStore:
             if put_down.rowcount:
                 self._all(change, entries)
 
+    def hold(self, run: RunRecord, why: str) -> None:
+        """Leave a run that nobody has to a person."""
+        with self.ops.changing() as change:
+            change.execute(
+                "UPDATE runs SET state = ?, error = ? WHERE id = ? AND worker = '' AND ended IS NULL",
+                (RunState.WAITING, why, run.id),
+            )
+
     def finish(self, run: RunRecord, worker: str, entries: Iterable[Entry]) -> bool:
         """Write a run's end as the record has it and let go of its lock; False when this worker does not have it."""
         with self.ops.changing() as change:
@@ -105,7 +106,7 @@ class RunStore:
                 " WHERE id = ? AND worker = ? AND ended IS NULL",
                 (
                     run.state,
-                    _seconds(run.ended),
+                    seconds_of(run.ended),
                     run.verdict,
                     run.summary,
                     run.error,
@@ -152,7 +153,7 @@ class RunStore:
             if old is None and not row["cancelled_by"]:
                 change.execute(
                     "INSERT INTO steps (run, number, name, title, kind, state, started) VALUES (?, ?, ?, ?, ?, ?, ?)",
-                    (*key, step.name, step.title, step.kind, RunState.RUNNING, _seconds(step.started)),
+                    (*key, step.name, step.title, step.kind, RunState.RUNNING, seconds_of(step.started)),
                 )
                 enqueue(change, entry)
             return RunState(row["state"]), row["cancelled_by"], RunState(old["state"]) if old else None
@@ -166,7 +167,7 @@ class RunStore:
             ended = change.execute(
                 "UPDATE steps SET state = ?, ended = ?, result_json = ?, error = ?"
                 " WHERE run = ? AND number = ? AND ended IS NULL",
-                (step.state, _seconds(step.ended), shown, step.error, run.id, step.number),
+                (step.state, seconds_of(step.ended), shown, step.error, run.id, step.number),
             )
             if not ended.rowcount:
                 return
@@ -225,99 +226,65 @@ class RunStore:
     def decision(self, run: str, step: str) -> tuple[str, str, dt.datetime] | None:
         """What was said about a step: person, note, time."""
         rows = self.ops.rows("SELECT person, note, time FROM decisions WHERE run = ? AND step = ?", run, step)
-        return (rows[0]["person"], rows[0]["note"], _moment(rows[0]["time"])) if rows else None
+        return (rows[0]["person"], rows[0]["note"], moment_of(rows[0]["time"])) if rows else None
 
     def use_up(self, run: RunRecord, step: str) -> None:
         """A resolution counts for one time that a step's outcome was unknown."""
         with self.ops.changing() as change:
             change.execute("DELETE FROM decisions WHERE run = ? AND step = ?", (run.id, step))
 
-    # --- reading ---
+    # --- the schedule ---
 
-    def get(self, run: str) -> RunRecord:
-        """A run with its steps and sections, by its id or by an unambiguous beginning of it.
-
-        Raises:
-            NotFoundError: there is none, or there are several.
-        """
-        rows = self.ops.rows("SELECT * FROM runs WHERE platform = ? AND id = ?", self.platform, run) or self.ops.rows(
-            "SELECT * FROM runs WHERE platform = ? AND substr(id, 1, ?) = ? LIMIT 3", self.platform, len(run), run
-        )
-        if len(rows) != 1:
-            found = "several runs begin" if rows else "there is no run that begins"
-            raise NotFoundError(f"{found} with {run!r}", hint="`nvcops runs` lists them")
-        return self._record(rows[0], complete=True)
-
-    def requester(self, run: str) -> tuple[str, str]:
-        """Who requested a run, and the fingerprint of the key that they signed with."""
-        rows = self.ops.rows("SELECT requested_by, requester_key FROM runs WHERE id = ?", run)
-        return (rows[0][0], rows[0][1]) if rows else ("", "")
-
-    def crashes(self, run: str) -> int:
-        """How many workers died while they had it."""
-        rows = self.ops.rows("SELECT crashes FROM runs WHERE id = ?", run)
-        return int(rows[0][0]) if rows else 0
-
-    def find(self, states: Sequence[RunState] = (), *, procedure: str = "", limit: int = 50) -> list[RunRecord]:
-        """Runs without their steps, the newest first."""
-        marks = ", ".join("?" for _ in states)
-        where = f" AND state IN ({marks})" if states else ""
-        where += " AND procedure = ?" if procedure else ""
-        rows = self.ops.rows(
-            f"SELECT * FROM runs WHERE platform = ?{where} ORDER BY requested DESC, id LIMIT ?",  # noqa: S608 - marks
-            self.platform,
-            *states,
-            *([procedure] if procedure else []),
-            min(limit, _LIST_MAX),
-        )
-        return [self._record(row, complete=False) for row in rows]
-
-    def _record(self, row: sqlite3.Row, *, complete: bool) -> RunRecord:
-        sections = self._sections(row["id"]) if complete else ()
-        return RunRecord(
-            id=row["id"],
-            procedure=row["procedure"],
-            platform=row["platform"],
-            lock=row["lock"],
-            state=RunState(row["state"]),
-            requested_by=row["requested_by"],
-            requested=_moment(row["requested"]),
-            due=_moment(row["due"]) if row["due"] is not None else None,
-            dry_run=bool(row["dry_run"]),
-            options=msgspec.json.decode(row["options_json"]),
-            content_hash=row["content_hash"],
-            started=_moment(row["begun"]) if row["begun"] is not None else None,
-            ended=_moment(row["ended"]) if row["ended"] is not None else None,
-            verdict=Verdict(row["verdict"]) if row["verdict"] is not None else None,
-            findings=tuple(finding for section in sections for finding in section.findings),
-            sections=sections,
-            summary=row["summary"],
-            error=row["error"],
-            exit_code=row["exit_code"],
-            worker=row["worker"],
-            steps=self._steps(row["id"]) if complete else (),
-        )
-
-    def _steps(self, run: str) -> tuple[StepRecord, ...]:
-        rows = self.ops.rows("SELECT * FROM steps WHERE run = ? ORDER BY number", run)
-        return tuple(
-            StepRecord(
-                number=row["number"],
-                name=row["name"],
-                title=row["title"],
-                kind=StepKind(row["kind"]),
-                state=RunState(row["state"]),
-                started=_moment(row["started"]) if row["started"] is not None else None,
-                ended=_moment(row["ended"]) if row["ended"] is not None else None,
-                result=msgspec.json.decode(row["result_json"]) if row["result_json"] else None,
-                error=row["error"],
+    def watched(self, procedure: str, cadence: str, moment: dt.datetime) -> dt.datetime:
+        """Up to when a cadence was followed; one that is new is followed from now on."""
+        with self.ops.changing() as change:
+            change.execute(
+                "INSERT INTO watched (platform, procedure, cadence, since, until) VALUES (?, ?, ?, ?, ?)"
+                " ON CONFLICT (platform, procedure) DO UPDATE SET cadence = excluded.cadence, until = excluded.until"
+                " WHERE cadence != excluded.cadence",
+                (self.platform, procedure, cadence, moment.timestamp(), moment.timestamp()),
             )
-            for row in rows
-        )
+        query = "SELECT until FROM watched WHERE platform = ? AND procedure = ?"
+        return moment_of(self.ops.rows(query, self.platform, procedure)[0][0])
 
-    def _sections(self, run: str) -> tuple[Section, ...]:
-        rows = self.ops.rows("SELECT section_json FROM sections WHERE run = ? ORDER BY number", run)
-        return tuple(msgspec.json.decode(row[0], type=Section) for row in rows)
+    def watch(self, procedure: str, cadence: str, until: dt.datetime) -> None:
+        """Note up to when a cadence was followed."""
+        with self.ops.changing() as change:
+            change.execute(
+                "UPDATE watched SET until = ? WHERE platform = ? AND procedure = ? AND cadence = ?",
+                (until.timestamp(), self.platform, procedure, cadence),
+            )
+
+    def known_since(self) -> dt.datetime | None:
+        """Since when somebody follows the schedule here, or the first run; None: never yet."""
+        rows = self.ops.rows(
+            "SELECT min(moment) FROM (SELECT min(since) AS moment FROM watched WHERE platform = ?"
+            " UNION ALL SELECT min(requested) FROM runs WHERE platform = ?)",
+            self.platform,
+            self.platform,
+        )
+        return moment_of(rows[0][0]) if rows[0][0] is not None else None
+
+    def miss(self, procedure: str, due: dt.datetime, moment: dt.datetime, entry: Entry) -> bool:
+        """Note, once, that a due moment was missed."""
+        with self.ops.changing() as change:
+            noted = change.execute(
+                "INSERT INTO missed (platform, procedure, due, noticed) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
+                (self.platform, procedure, due.timestamp(), moment.timestamp()),
+            )
+            if noted.rowcount:
+                enqueue(change, entry)
+            return bool(noted.rowcount)
+
+    def begun(self, procedure: str, since: dt.datetime) -> dict[dt.datetime, dt.datetime]:
+        """When the runs of due moments began, by due moment."""
+        rows = self.ops.rows(
+            "SELECT due, begun FROM runs WHERE platform = ? AND procedure = ? AND due >= ? AND begun IS NOT NULL",
+            self.platform,
+            procedure,
+            since.timestamp(),
+        )
+        return {moment_of(row["due"]): moment_of(row["begun"]) for row in rows}
 
     # --- within a transaction ---
 
@@ -336,18 +303,10 @@ class RunStore:
         if holder["run"] != run.id:
             raise LockHeld(
                 f"{run.lock!r} of {run.platform} is held by the run {holder['run']}, requested by "
-                f"{holder['requested_by']}, since {_moment(holder['since']):%Y-%m-%d %H:%M:%SZ}",
+                f"{holder['requested_by']}, since {moment_of(holder['since']):%Y-%m-%d %H:%M:%SZ}",
                 hint=f"wait for it, or `nvcops cancel {holder['run']}`",
             )
 
     def _all(self, change: sqlite3.Connection, entries: Iterable[Entry]) -> None:
         for entry in entries:
             enqueue(change, entry)
-
-
-def _moment(seconds: float) -> dt.datetime:
-    return dt.datetime.fromtimestamp(seconds, dt.UTC)
-
-
-def _seconds(moment: dt.datetime | None) -> Any:
-    return moment.timestamp() if moment else None
