@@ -19,13 +19,13 @@ RULES: dict[str, str] = {
         "HAVING count(e.*) <> CASE WHEN t.outcome = 'settled' THEN 2 ELSE 0 END"
     ),
     "every entry belongs to a transfer": (
-        "SELECT e.transfer_id AS id, e.amount AS found FROM bank.entry e LEFT JOIN bank.transfer t ON t.id = e.transfer_id "
-        "WHERE t.id IS NULL"
+        "SELECT e.transfer_id AS id, e.amount AS found FROM bank.entry e "
+        "LEFT JOIN bank.transfer t ON t.id = e.transfer_id WHERE t.id IS NULL"
     ),
     "every balance is the sum of its entries": (
         "SELECT a.id, a.balance - coalesce(e.total, 0) AS found FROM bank.account a LEFT JOIN "
-        "(SELECT account_id, sum(amount)::bigint AS total FROM bank.entry GROUP BY account_id) e ON e.account_id = a.id "
-        "WHERE a.balance <> coalesce(e.total, 0)"
+        "(SELECT account_id, sum(amount)::bigint AS total FROM bank.entry GROUP BY account_id) e "
+        "ON e.account_id = a.id WHERE a.balance <> coalesce(e.total, 0)"
     ),
     "every entry's running balance follows from the one before": (
         "SELECT transfer_id AS id, balance_after AS found FROM (SELECT transfer_id, balance_after, "
@@ -46,11 +46,11 @@ RULES: dict[str, str] = {
         "WHERE kind <> 'house' AND balance - held < -overdraft_limit"
     ),
     "no transfer is reversed twice": (
-        "SELECT reverses AS id, count(*) AS found FROM bank.transfer WHERE reverses IS NOT NULL AND outcome = 'settled' "
-        "GROUP BY reverses HAVING count(*) > 1"
+        "SELECT reverses AS id, count(*) AS found FROM bank.transfer "
+        "WHERE reverses IS NOT NULL AND outcome = 'settled' GROUP BY reverses HAVING count(*) > 1"
     ),
 }
-_SHOWN = 5
+_FIRST_FEW = " LIMIT 5"
 
 
 @dataclass(frozen=True)
@@ -85,13 +85,11 @@ async def check_books(connection: asyncpg.Connection) -> Books:
     """Check every rule in one snapshot. Any role that may read the ledger can do this, on a standby too."""
     async with connection.transaction(isolation="repeatable_read", readonly=True):
         results = [
-            RuleResult(
-                rule, [f"{row['id']}: {row['found']}" for row in await connection.fetch(f"{query} LIMIT {_SHOWN}")]
-            )
+            RuleResult(rule, [f"{row['id']}: {row['found']}" for row in await connection.fetch(query + _FIRST_FEW)])
             for rule, query in RULES.items()
         ]
         counts = await connection.fetchrow(
-            "SELECT (SELECT count(*) FROM bank.account) AS accounts, (SELECT count(*) FROM bank.transfer) AS transfers, "
-            "(SELECT count(*) FROM bank.entry) AS entries"
+            "SELECT (SELECT count(*) FROM bank.account) AS accounts, "
+            "(SELECT count(*) FROM bank.transfer) AS transfers, (SELECT count(*) FROM bank.entry) AS entries"
         )
     return Books(rules=results, **dict(counts))

@@ -53,7 +53,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return int(arguments.run(arguments))
     except BankError as error:
-        print(f"nvcbank: {error.sentence}" + (f" ({error.hint})" if error.hint else ""), file=sys.stderr)
+        sys.stderr.write(f"nvcbank: {error.sentence}" + (f" ({error.hint})\n" if error.hint else "\n"))
         return error.exit_code
 
 
@@ -85,8 +85,8 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--json", action="store_true", help="print JSON")
     command.set_defaults(run=_check_books)
 
-    command = commands.add_parser("staff", help="staff users").add_subparsers(required=True, metavar="COMMAND")
-    add = command.add_parser("add", help="add a staff user")
+    staff = commands.add_parser("staff", help="staff users").add_subparsers(required=True, metavar="COMMAND")
+    add = staff.add_parser("add", help="add a staff user")
     add.add_argument("login", help="the login, an e-mail address")
     add.add_argument("--name", required=True, help="the person's name")
     add.add_argument("--role", choices=["officer", "supervisor"], default="officer", help="what they may do (officer)")
@@ -113,25 +113,24 @@ def _migrate(arguments: argparse.Namespace) -> int:
     if arguments.status:
         found = _with_database(lambda connection: status(connection, migrations))
         if arguments.json:
-            print(json.dumps(asdict(found)))
+            _say(json.dumps(asdict(found)))
         else:
-            print(
+            _say(
                 *[f"applied  {name}" for name in found.applied],
                 *[f"pending  {name}" for name in found.pending],
-                sep="\n",
             )
         return 0
     applied = _with_database(lambda connection: migrate(connection, migrations))
     if arguments.json:
-        print(json.dumps({"applied": applied}))
+        _say(json.dumps({"applied": applied}))
     else:
-        print(*[f"applied  {name}" for name in applied] or ["nothing to apply"], sep="\n")
+        _say(*[f"applied  {name}" for name in applied] or ["nothing to apply"])
     return 0
 
 
 def _seed(arguments: argparse.Namespace) -> int:
     password = required_secret("NVCBANK_SEED_PASSWORD", "the password of all seeded users")
-    print(json.dumps(_with_database(lambda connection: seed(connection, arguments.customers, password))))
+    _say(json.dumps(_with_database(lambda connection: seed(connection, arguments.customers, password))))
     return 0
 
 
@@ -150,7 +149,7 @@ def _add_staff(arguments: argparse.Namespace) -> int:
 def _check_books(arguments: argparse.Namespace) -> int:
     books = _with_database(check_books)
     if arguments.json:
-        print(json.dumps({"balanced": books.balanced, **asdict(books)}))
+        _say(json.dumps({"balanced": books.balanced, **asdict(books)}))
     else:
         _print_books(books)
     return 0 if books.balanced else BooksError.exit_code
@@ -158,15 +157,20 @@ def _check_books(arguments: argparse.Namespace) -> int:
 
 def _print_books(books: Books) -> None:
     for result in books.rules:
-        print("ok    " if result.ok else "BROKEN", result.rule, *result.broken, sep="  ")
+        _say("  ".join(["ok    " if result.ok else "BROKEN", result.rule, *result.broken]))
     verdict = "the books balance" if books.balanced else "THE BOOKS DO NOT BALANCE"
-    print(f"{verdict}: {books.accounts} accounts, {books.transfers} transfers, {books.entries} entries")
+    _say(f"{verdict}: {books.accounts} accounts, {books.transfers} transfers, {books.entries} entries")
 
 
 def _serve(arguments: argparse.Namespace) -> int:
-    from nvcbank.server import serve  # noqa: PLC0415 - the other commands need neither uvloop nor the cache
+    # Imported late: the other commands need neither uvloop nor the cache.
+    from nvcbank.server import serve
 
     return serve(arguments.host, arguments.port, serve_settings())
+
+
+def _say(*lines: str) -> None:
+    sys.stdout.write("".join(f"{line}\n" for line in lines))
 
 
 def _with_database(work: Callable[[asyncpg.Connection], Awaitable[T]]) -> T:

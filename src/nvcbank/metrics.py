@@ -16,9 +16,9 @@ class Counter:
         self.name, self.about, self.labels = name, about, tuple(labels)
         self.values: dict[tuple[object, ...], int] = {}
 
-    def add(self, *values: object) -> None:
-        """One more."""
-        self.values[values] = self.values.get(values, 0) + 1
+    def add(self, *values: object, by: int = 1) -> None:
+        """One more, or `by` more."""
+        self.values[values] = self.values.get(values, 0) + by
 
     def lines(self) -> list[str]:
         """The exposition's lines."""
@@ -94,7 +94,7 @@ class Metrics:
 
     def text(self) -> bytes:
         """The exposition."""
-        families = [
+        families: list[Counter | Histogram | Gauge] = [
             self.requests, self.seconds, self.payments, self.sessions, self.cases, self.group_size, *self.gauges
         ]  # fmt: skip
         return ("\n".join(line for family in families for line in family.lines()) + "\n").encode()

@@ -45,13 +45,13 @@ def read_migrations(folder: Path = FOLDER) -> list[Migration]:
     Raises:
         MigrationError: when a file is misnamed or a number is missing or doubled.
     """
-    migrations = []
+    migrations: list[Migration] = []
     for path in sorted(folder.glob("*.sql")):
         match = _NAME.match(path.name)
         if match is None or int(match[1]) != len(migrations) + 1:
             raise MigrationError(
                 f"{path.name} does not follow its predecessor",
-                hint=f"the next file is {len(migrations) + 1:04d}_expand_NAME.sql or {len(migrations) + 1:04d}_contract_NAME.sql",
+                hint=f"the next file is {len(migrations) + 1:04d}_expand_NAME.sql, or _contract_ for one that removes",
             )
         migrations.append(Migration(int(match[1]), path.name, path.read_text(encoding="utf-8")))
     return migrations

@@ -98,8 +98,9 @@ async def _fund(connection: asyncpg.Connection) -> None:
     """Fund each seeded customer's first account once: the key is made of the account, so twice is once."""
     accounts = await connection.fetchval(
         "SELECT array_agg(id ORDER BY id) FROM (SELECT min(a.id) AS id FROM account a "
-        "JOIN customer c ON c.id = a.customer_id WHERE c.login LIKE 'customer-%@' || $1 AND a.currency = 'EUR' GROUP BY c.id) first_account "
-        "WHERE NOT EXISTS (SELECT FROM transfer t WHERE t.idempotency_key = decode(md5('seed/' || first_account.id), 'hex'))",
+        "JOIN customer c ON c.id = a.customer_id WHERE c.login LIKE 'customer-%@' || $1 AND a.currency = 'EUR' "
+        "GROUP BY c.id) first WHERE NOT EXISTS (SELECT FROM transfer t "
+        "WHERE t.idempotency_key = decode(md5('seed/' || first.id), 'hex'))",
         _DOMAIN,
     )
     for start in range(0, len(accounts or []), _FUNDING_GROUP):

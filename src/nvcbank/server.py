@@ -8,11 +8,13 @@ from contextlib import suppress
 
 import uvloop
 
-from nvcbank.api import customers, health, payments, sign_in
+from nvcbank import __version__
+from nvcbank.api import customers, health, openapi, payments, sign_in, staff
 from nvcbank.api.common import to_problem
 from nvcbank.clock import Clock, rfc3339
 from nvcbank.database import Pool
-from nvcbank.errors import PartDown, SettingError
+from nvcbank.errors import SettingError
+from nvcbank.housekeeping import start_chores
 from nvcbank.log import Log
 from nvcbank.metrics import Metrics
 from nvcbank.passwords import PasswordWork
@@ -22,9 +24,8 @@ from nvcbank.sessions import Sessions
 from nvcbank.settings import ServeSettings
 from nvcbank.web.listener import Listener
 from nvcbank.web.message import Problem, Request, Response
-from nvcbank.web.router import Router
+from nvcbank.web.router import Route, Router
 
-PROBE_S = 0.5
 PATIENCE_S = 5.0
 
 
@@ -78,24 +79,17 @@ async def _serve(host: str, port: int, settings: ServeSettings) -> int:
     await reading.open()
     await posting.open()
     poster: Poster[Response] = Poster(posting, metrics, payments.render)
-    router = Router(
-        [
-            *health.routes(service),
-            *sign_in.routes(service),
-            *customers.routes(service),
-            *payments.routes(service, poster),
-        ]
-    )
+    router = Router(_routes(service, poster))
     listener = Listener(router, Observer(service))
     _add_gauges(metrics, {"reading": reading, "posting": posting}, poster, listener, log)
     asyncio.get_running_loop().set_exception_handler(lambda _, context: _log_bug(log, context))
     stop = _stop_signals(log)
-    chores = [asyncio.create_task(chore) for chore in (_probing(service), _flushing(log, poster))]
+    chores = start_chores(service, poster)
     try:
         await listener.listen(host, port)
     except OSError as error:
         raise SettingError(f"cannot listen on {host}:{port}: {error.strerror}", hint="choose another port") from None
-    log.event("info", "server.started", version="0.1.0", port=port)
+    log.event("info", "server.started", version=__version__, port=port)
     await stop.wait()
     service.draining = True
     log.event("info", "server.draining")
@@ -119,6 +113,17 @@ def _log_bug(log: Log, context: dict[str, object]) -> None:
     log.event("error", "bug", error=type(error).__name__, where=context.get("message"))
 
 
+def _routes(service: Service, poster: Poster[Response]) -> list[Route]:
+    return [
+        *health.routes(service),
+        *openapi.routes(),
+        *sign_in.routes(service),
+        *customers.routes(service),
+        *payments.routes(service, poster),
+        *staff.routes(service),
+    ]
+
+
 def _stop_signals(log: Log) -> asyncio.Event:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -126,19 +131,6 @@ def _stop_signals(log: Log) -> asyncio.Event:
         loop.add_signal_handler(number, stop.set)
     loop.add_signal_handler(signal.SIGHUP, log.reopen)
     return stop
-
-
-async def _probing(service: Service) -> None:
-    while True:
-        await service.probe()
-        await asyncio.sleep(PROBE_S)
-
-
-async def _flushing(log: Log, poster: Poster[Response]) -> None:
-    while True:
-        log.flush()
-        poster.expire()
-        await asyncio.sleep(0.05)
 
 
 def _add_gauges(

@@ -111,15 +111,17 @@ def to_problem(error: Exception) -> Problem | None:
     """What a client is told about an error; None for a bug, which is logged and answered with 500."""
     match error:
         case Problem():
-            return error
+            problem = error
         case PartDown():
-            return unavailable(f"the {error.part} is not available; repeat with the same Idempotency-Key, if any")
+            problem = unavailable(f"the {error.part} is not available; a payment may be repeated with the same key")
         case PasswordsOverloaded() | PaymentsOverloaded():
-            return unavailable(error.sentence, kind="overloaded")
+            problem = unavailable(error.sentence, kind="overloaded")
         case KeyConflict():
-            return Problem(409, "idempotency-conflict", error.sentence)
+            problem = Problem(409, "idempotency-conflict", error.sentence)
         case asyncpg.PostgresError() if error.sqlstate in _REFUSALS:
-            return Problem(int(error.sqlstate[2:]), _REFUSALS[error.sqlstate], str(error))
-        case asyncpg.QueryCanceledError() | asyncpg.LockNotAvailableError():
-            return unavailable("the database did not answer in time")
-    return None
+            problem = Problem(int(error.sqlstate[2:]), _REFUSALS[error.sqlstate], str(error))
+        case asyncpg.QueryCanceledError():
+            problem = unavailable("the database did not answer in time")
+        case _:
+            return None
+    return problem

@@ -55,6 +55,12 @@ class AccountView(msgspec.Struct, frozen=True):
     opened_at: datetime
 
 
+class AccountList(msgspec.Struct, frozen=True):
+    """All accounts of a customer: at most 20."""
+
+    accounts: list[AccountView]
+
+
 class EntryView(msgspec.Struct, frozen=True):
     """One line of a statement; `amount` is negative when money left the account."""
 
@@ -78,11 +84,12 @@ _customer_decoder = msgspec.json.Decoder(CustomerBody)
 _account_decoder = msgspec.json.Decoder(AccountBody)
 # A hold that is over counts no more, whether or not housekeeping has ended it yet.
 _ACCOUNTS = (
-    "SELECT a.id, a.currency, c.exponent, a.balance, a.held - o.held, a.balance - a.held + o.held + a.overdraft_limit, "
-    "a.payment_limit, a.daily_limit, a.blocked, a.opened_at FROM bank.account a JOIN bank.currency c ON c.code = a.currency "
-    "CROSS JOIN LATERAL (SELECT CASE WHEN a.holds_expire_at > now() THEN 0 ELSE (SELECT coalesce(sum(h.amount), 0)::bigint "
-    "FROM bank.hold h WHERE h.account_id = a.id AND h.expires_at <= now() "
-    "AND NOT EXISTS (SELECT FROM bank.hold_end x WHERE x.hold_id = h.id)) END AS held) o "
+    "SELECT a.id, a.currency, c.exponent, a.balance, a.held - o.held, "
+    "a.balance - a.held + o.held + a.overdraft_limit, a.payment_limit, a.daily_limit, a.blocked, a.opened_at "
+    "FROM bank.account a JOIN bank.currency c ON c.code = a.currency "
+    "CROSS JOIN LATERAL (SELECT CASE WHEN a.holds_expire_at > now() THEN 0 "
+    "ELSE (SELECT coalesce(sum(h.amount), 0)::bigint FROM bank.hold h "
+    "WHERE h.account_id = a.id AND h.expires_at <= now() AND NOT EXISTS (SELECT FROM bank.hold_end x WHERE x.hold_id = h.id)) END AS held) o "
 )
 _ENTRIES = (
     "SELECT e.transfer_id, t.kind::text, e.amount, e.balance_after, "
@@ -115,7 +122,7 @@ def routes(service: Service) -> list[Route]:
     async def accounts(request: Request) -> Response:
         session = await customer(service, request)
         rows = await service.database.fetch(f"{_ACCOUNTS} WHERE a.customer_id = $1 ORDER BY a.id", session.user_id)
-        return json_response(200, {"accounts": [AccountView(*row) for row in rows]})
+        return json_response(200, AccountList([AccountView(*row) for row in rows]))
 
     async def account(request: Request) -> Response:
         session = await customer(service, request)

@@ -101,8 +101,8 @@ def _order(request: Request, session: Session) -> Order:
         raise Problem(422, "invalid-body", "a payment needs two accounts")
     return Order(
         session.user_id,
-        digest(session.user_id, key.decode()),
-        digest(body.from_account, body.to_account, body.amount, body.currency, body.reference),
+        digest(f"{session.user_id} {key.decode()}"),
+        digest(f"{body.from_account} {body.to_account} {body.amount} {body.currency} {body.reference}"),
         body.from_account,
         body.to_account,
         body.amount,

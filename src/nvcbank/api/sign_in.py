@@ -23,7 +23,10 @@ _FACTS = {
     ),
     "staff": "SELECT id, password_hash FROM bank.staff WHERE login = lower($1) AND active",
 }
-_LOCKED_S = "SELECT extract(epoch FROM locked_until - now())::int FROM bank.sign_in_guard WHERE login_ref = $1 AND locked_until > now()"
+_LOCKED_S = (
+    "SELECT extract(epoch FROM locked_until - now())::int FROM bank.sign_in_guard "
+    "WHERE login_ref = $1 AND locked_until > now()"
+)
 
 
 class SessionBody(Body, frozen=True):

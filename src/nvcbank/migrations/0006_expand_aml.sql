@@ -48,7 +48,8 @@ CREATE TABLE aml_position (
 );
 INSERT INTO aml_position DEFAULT VALUES;
 
--- The accounts that paid in (after, upto] judged by both rules over sliding windows that end now.
+-- The accounts that paid in (after, upto], judged by both rules over windows that end now. An account that already has
+-- a case of the rule today is left alone: people look at it.
 CREATE FUNCTION aml_judge(after bigint, upto bigint) RETURNS bigint
 LANGUAGE sql SET search_path = bank, pg_temp SET enable_hashjoin = off SET enable_mergejoin = off AS $$
     WITH paid AS (
@@ -58,15 +59,20 @@ LANGUAGE sql SET search_path = bank, pg_temp SET enable_hashjoin = off SET enabl
         WHERE t.id > after AND t.id <= upto AND t.kind = 'payment' AND t.outcome = 'settled'
         GROUP BY t.debit_account
     ), judged AS (
+        -- Velocity: the debit that makes it so many is younger than the window. One look-up decides; counting is for hits.
         SELECT 'velocity'::aml_rule AS rule, p.account_id, p.newest, w.payments, w.total
         FROM paid p CROSS JOIN aml_limit l CROSS JOIN LATERAL (
-            SELECT count(*) AS payments, coalesce(sum(recent.amount), 0) AS total FROM (
-                SELECT t.amount, t.created_at FROM entry e JOIN transfer t ON t.id = e.transfer_id
-                WHERE e.account_id = p.account_id AND e.amount < 0 AND t.kind = 'payment'
-                ORDER BY e.transfer_id DESC LIMIT l.velocity_payments
-            ) recent WHERE recent.created_at > now() - l.velocity_window
-        ) w WHERE w.payments >= l.velocity_payments
+            SELECT e.transfer_id FROM entry e WHERE e.account_id = p.account_id AND e.amount < 0
+            ORDER BY e.transfer_id DESC OFFSET l.velocity_payments - 1 LIMIT 1
+        ) oldest JOIN transfer t ON t.id = oldest.transfer_id CROSS JOIN LATERAL (
+            SELECT count(*) AS payments, sum(-e.amount) AS total FROM entry e
+            WHERE e.account_id = p.account_id AND e.amount < 0 AND e.transfer_id >= oldest.transfer_id
+        ) w
+        WHERE t.created_at > now() - l.velocity_window AND NOT EXISTS (
+            SELECT FROM aml_case k
+            WHERE k.account_id = p.account_id AND k.rule = 'velocity' AND k.raised_on = current_date)
         UNION ALL
+        -- Structuring: several payments just below the reporting threshold.
         SELECT 'structuring', p.account_id, p.newest, w.payments, w.total
         FROM paid p CROSS JOIN aml_limit l CROSS JOIN LATERAL (
             SELECT count(*) AS payments, coalesce(sum(recent.amount), 0) AS total FROM (
@@ -76,7 +82,10 @@ LANGUAGE sql SET search_path = bank, pg_temp SET enable_hashjoin = off SET enabl
             ) recent JOIN currency c ON c.code = recent.currency
             WHERE recent.created_at > now() - l.structuring_window AND recent.amount < c.reporting_threshold
               AND recent.amount >= c.reporting_threshold * l.structuring_share
-        ) w WHERE p.near AND w.payments >= l.structuring_payments
+        ) w
+        WHERE p.near AND w.payments >= l.structuring_payments AND NOT EXISTS (
+            SELECT FROM aml_case k
+            WHERE k.account_id = p.account_id AND k.rule = 'structuring' AND k.raised_on = current_date)
     ), raised AS (
         INSERT INTO aml_case (rule, account_id, payments, total, newest_transfer)
         SELECT rule, account_id, payments, total, newest FROM judged

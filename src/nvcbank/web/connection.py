@@ -24,7 +24,7 @@ KEEP_ALIVE_S = 75.0
 WRITE_S = 10.0
 
 
-class _Refused(Exception):  # noqa: N818 - it only leaves the parser's callbacks
+class _Refused(Exception):
     """The request breaks a limit: `Connection.refusal` says which."""
 
 

@@ -60,7 +60,7 @@ class Listener:
         for connection in list(self._connections):
             connection.close_if_idle()
         end = self._loop.time() + patience_s
-        while self.in_flight and self._loop.time() < end:
+        while self.in_flight and self._loop.time() < end:  # noqa: ASYNC110 - once in a process's life
             await asyncio.sleep(0.01)
 
     @property

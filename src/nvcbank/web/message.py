@@ -33,7 +33,7 @@ class Request:
 
 
 class Response:
-    """A status, a body, and further headers as raw lines (`b"Allow: GET\\r\\n"`)."""
+    """A status, a body, and further headers as raw lines, each with its line end."""
 
     __slots__ = ("body", "content_type", "headers", "status")
 
@@ -63,7 +63,7 @@ def json_response(status: int, content: Any, headers: bytes = b"") -> Response:
     return Response(status, _encode(content), JSON, headers)
 
 
-class Problem(Exception):  # noqa: N818 - RFC 9457 calls it a problem
+class Problem(Exception):
     """A refusal that a client reads: status, a stable `kind` for programs, a sentence for people."""
 
     def __init__(self, status: int, kind: str, detail: str, *, headers: bytes = b"", **more: Any) -> None:
