@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +38,7 @@ def write(layout: Layout, record: Record, required_indexes: list[str]) -> Path:
         document = tomlkit.parse(TEMPLATE.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise LabError(f"{TEMPLATE} is missing.", hint="run the lab from a checkout of the repository") from error
-    for fill in (_service, _database, _proxy, _folders, _people):
+    for fill in (_service, _database, _proxy, _folders, _people, _accepted):
         fill(document, layout, record)
     document["database"]["required_indexes"] = required_indexes
     for name, value in _LIMITS.items():
@@ -89,6 +90,22 @@ def _folders(document: Any, layout: Layout, _record: Record) -> None:
     document["disks"] = disks
     document["evidence"]["origin"] = "nvclab.localhost/operations"
     document["evidence"]["witness"] = "witness/nvc-bank.checkpoints"
+    document["metrics"]["interval"] = "2 s"
+
+
+def _accepted(document: Any, _layout: Layout, _record: Record) -> None:
+    """The lab has no backups: somebody has accepted that, so that its morning is good all the same."""
+    backups = tomlkit.table()
+    backups.update(
+        {
+            "check": "recovery.backups",
+            "reason": "a lab keeps nothing that would be worth a backup",
+            "owner": "omar",
+            "until": dt.datetime.now(dt.UTC).date() + dt.timedelta(days=365),
+        }
+    )
+    document["exceptions"] = tomlkit.aot()
+    document["exceptions"].append(backups)
 
 
 def _people(document: Any, layout: Layout, _record: Record) -> None:
