@@ -237,8 +237,10 @@ class _TileCheck:
         row, stored = bytes(self._rows[level]), self._store.tile(level, number)
         if row == stored or len(self.wrong) >= PROBLEMS_MAX:
             return
-        width = max(len(row), len(stored)) // tiles.HASH_BYTES
-        cut = [slice(at * tiles.HASH_BYTES, (at + 1) * tiles.HASH_BYTES) for at in range(width)]
-        first = next((at for at in range(width) if row[cut[at]] != stored[cut[at]]), width)
-        index = (number * tiles.WIDTH + first) * tiles.WIDTH**level
-        self.wrong.append((tiles.tile_path(level, number), index))
+        for at in range(0, max(len(row), len(stored)), tiles.HASH_BYTES):
+            first = (number * tiles.WIDTH + at // tiles.HASH_BYTES) * tiles.WIDTH**level
+            below = range(first, first + tiles.WIDTH**level)
+            differ = row[at : at + tiles.HASH_BYTES] != stored[at : at + tiles.HASH_BYTES]
+            if differ and not any(index in below for _, index in self.wrong):  # else it only follows from below
+                self.wrong.append((tiles.tile_path(level, number), first))
+                return

@@ -125,3 +125,9 @@ def _check_authorities(file: Path) -> None:
 
 def _why(error: OSError) -> str:
     return (error.strerror or str(error)).lower()
+
+
+def secrets(manifest: Manifest) -> list[str]:
+    """Every secret that a manifest names, so that they can be kept out of what is written."""
+    tables = [table for table in (manifest.database, manifest.cache) if table]
+    return [value for table in tables if (value := secret(table.password_file, table.password_env))]

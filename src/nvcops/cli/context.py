@@ -50,3 +50,8 @@ def answer(value: Any, as_json: bool, lines: Callable[[], Any]) -> None:
 def target_flag(given: Path | None) -> str:
     """How the platform must be named in a command that we print."""
     return f" --target {given}" if given and "NVCOPS_TARGET" not in os.environ else ""
+
+
+def notify(sentence: str) -> None:
+    """What does not stop a command and should not go unnoticed."""
+    click.secho(f"nvcops: {sentence}", err=True, fg="yellow")

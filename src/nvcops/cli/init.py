@@ -80,6 +80,8 @@ def init(output: Path, name: str, state: str, force: bool, as_json: bool, **aske
 def _may_write(path: Path, force: bool) -> None:
     if not path.parent.is_dir():
         raise UsageError(f"the folder {path.parent} is not there", hint="--output names the file to write")
+    if path.exists() and not path.is_file():
+        raise UsageError(f"{path} is no ordinary file", hint="--output names the file to write")
     if path.exists() and not force:
         raise UsageError(f"{path} exists already", hint="--output names another file, --force writes over this one")
 

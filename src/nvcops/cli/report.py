@@ -6,8 +6,10 @@ import datetime as dt
 from collections.abc import Iterable, Iterator
 from zoneinfo import ZoneInfo
 
+import msgspec
+
 from nvcops.core.checks import Finding, Verdict
-from nvcops.core.runs import RunRecord, RunState, StepKind, StepRecord
+from nvcops.core.runs import RunRecord, RunState, Signed, StepKind, StepRecord
 
 _MARKS = {Verdict.OK: "✓", Verdict.WARNING: "▲", Verdict.CRITICAL: "✗", Verdict.UNKNOWN: "?"}
 _COLOURS = {Verdict.OK: "green", Verdict.WARNING: "yellow", Verdict.CRITICAL: "red", Verdict.UNKNOWN: "magenta"}
@@ -71,10 +73,40 @@ def headline(run: RunRecord, zone: ZoneInfo) -> str:
     return f"{run.platform} · {run.procedure}{rehearsal} · {local(run.requested, zone)} · {stands}"
 
 
-def waiting_lines(run: RunRecord, target: str) -> Iterator[str]:
-    """For each person that the run waits for: what to type."""
+def report_lines(run: RunRecord, zone: ZoneInfo) -> Iterator[tuple[Verdict | None, str]]:
+    """The whole run as a person reads it, section by section: (verdict, text)."""
+    yield run.verdict, headline(run, zone)
+    for section in run.sections:
+        yield None, ""
+        yield section.verdict, f"{section.title}: {verdict_word(section.verdict)}"
+        yield from ((verdict, f"  {line}") for verdict, line in finding_lines(section.findings))
+        if section.summary:
+            yield None, f"  {section.summary}"
     for step in run.steps:
-        if step.state is RunState.WAITING and step.kind in (StepKind.ATTEST, StepKind.APPROVE):
-            note = ' --note "..."' if step.kind is StepKind.ATTEST else ""
-            yield f"waits for: {step.title}"
-            yield f"  nvcops {step.kind} {run.id} {step.name}{note} --as NAME{target}"
+        if step.kind in (StepKind.ATTEST, StepKind.APPROVE) and step.state is RunState.CONCLUDED:
+            yield None, ""
+            yield None, f"{step.title}: {_signed(step.result)}"
+    if run.error:
+        yield Verdict.CRITICAL, f"error: {run.error}"
+    if run.summary:
+        yield None, ""
+        yield run.verdict, run.summary
+
+
+def _signed(result: object) -> str:
+    said = msgspec.convert(result, Signed) if isinstance(result, dict) else result
+    return f'{said.person}: "{said.note}"' if isinstance(said, Signed) else str(result)
+
+
+def waiting_lines(run: RunRecord, target: str) -> Iterator[str]:
+    """For each thing that the run waits for: what to type."""
+    for step in run.steps:
+        if step.state is not RunState.WAITING:
+            continue
+        yield f"waits for: {step.title}"
+        if step.kind is StepKind.ACT:
+            yield f"  {step.error}"
+            yield f"  nvcops resume {run.id} --done {step.name}{target}   (it happened)"
+            yield f"  nvcops resume {run.id} --redo {step.name}{target}   (it did not)"
+        else:
+            yield f'  nvcops {step.kind} {run.id} {step.name} --note "..." --as NAME{target}'

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 import click
 
 from nvcops import wiring
-from nvcops.cli.context import answer, json_option, manifest_path, target_option
+from nvcops.cli.context import answer, json_option, manifest_path, notify, target_option
 from nvcops.cli.report import local
 from nvcops.core import procedures, schedule
 from nvcops.core.procedures import Procedure
@@ -61,7 +61,7 @@ def due(target_path: Path | None, days: int, as_json: bool) -> None:
     manifest = wiring.load(manifest_path(target_path))
     zone = ZoneInfo(manifest.platform.time_zone)
     now = schedule.now()
-    with wiring.open_runs(manifest) as runs:
+    with wiring.open_runs(manifest, notify=notify) as runs:
         past = runs.due(now - dt.timedelta(days=1), now)
     ahead = sorted(
         (moment, name)

@@ -25,30 +25,27 @@ def mean(total_s: float, count: float) -> Seconds | None:
     return Seconds(total_s / count) if count > 0 else None
 
 
-def percentile(buckets: Sequence[tuple[float, float]], quantile: float) -> Seconds | None:
-    """A percentile from a histogram: (upper edge, how many were not above it), in any order; None of nothing.
+def percentile(buckets: Sequence[tuple[float, float]], count: float, quantile: float) -> Seconds | None:
+    """A percentile from a histogram; None of nothing, or when it lies beyond the last edge, where nothing is known.
 
-    Between two edges the durations are taken to be spread evenly; beyond the last finite edge nothing is known, so that
-    edge is what is answered.
+    `buckets` are (upper edge, how many were not above it) of the finite edges, in any order; `count` is all of them.
+    Between two edges the durations are taken to be spread evenly.
 
-    >>> edges = [(0.1, 90.0), (0.2, 99.0), (float("inf"), 100.0)]
-    >>> round(percentile(edges, 0.9), 3), round(percentile(edges, 0.945), 3), percentile(edges, 0.999)
-    (0.1, 0.15, 0.2)
-    >>> percentile([(0.1, 0.0), (float("inf"), 0.0)], 0.99) is None
+    >>> edges = [(0.1, 90.0), (0.2, 99.0)]
+    >>> round(percentile(edges, 100, 0.9), 3), round(percentile(edges, 100, 0.945), 3), percentile(edges, 100, 0.999)
+    (0.1, 0.15, None)
+    >>> percentile([(0.1, 0.0)], 0, 0.99) is None
     True
     """
-    ordered = sorted(buckets)
-    if not ordered or ordered[-1][1] <= 0:
+    rank, low, below = quantile * count, 0.0, 0.0
+    if count <= 0:
         return None
-    rank, low, below = quantile * ordered[-1][1], 0.0, 0.0
-    for edge, count in ordered:
-        if count >= rank:
-            if edge == float("inf"):
-                return Seconds(low)
-            within = (rank - below) / (count - below) if count > below else 1.0
+    for edge, reached in sorted(buckets):
+        if reached >= rank:
+            within = (rank - below) / (reached - below) if reached > below else 1.0
             return Seconds(low + (edge - low) * within)
-        low, below = edge, count
-    return Seconds(low)
+        low, below = edge, reached
+    return None
 
 
 def budget_left(objective: float, good: float) -> Ratio:

@@ -22,7 +22,7 @@ Q = TypeVar("Q", Seconds, Ratio)
 class Figures(msgspec.Struct, frozen=True, kw_only=True):
     """What one service did in a window. `requests` is None where its counter was never seen.
 
-    `buckets` are (upper edge in seconds, how many were not above it).
+    `buckets` are (finite upper edge in seconds, how many were not above it), by edge.
     """
 
     service: str
@@ -61,7 +61,7 @@ def _figures(target: Target, entry: ServiceEntry, start: dt.datetime, end: dt.da
         errors=sum(count for status, count in statuses.items() if status.startswith("5")),
         slow_count=sum(by(f"{series.latency}_count", "").values()) if series else 0.0,
         slow_sum_s=sum(by(f"{series.latency}_sum", "").values()) if series else 0.0,
-        buckets=tuple(sorted((float(edge.replace("+Inf", "inf")), count) for edge, count in edges.items() if edge)),
+        buckets=tuple(sorted((float(edge), count) for edge, count in edges.items() if edge not in ("", "+Inf"))),
         outcomes=by(series.outcomes, series.outcome_label) if series and series.outcomes else {},
     )
 
@@ -193,11 +193,10 @@ def _exactly(objective: Q) -> Bound[Q]:
 
 
 def _p99(figures: Figures) -> str:
-    answer = slo.percentile(figures.buckets, 0.99)
-    last = max((edge for edge, _ in figures.buckets if edge != float("inf")), default=0.0)
-    if answer is None:
-        return "unknown"
-    return f"above {Seconds(last)}" if answer >= last else str(answer)
+    answer = slo.percentile(figures.buckets, figures.slow_count, 0.99)
+    if answer is not None:
+        return str(answer)
+    return f"above {Seconds(figures.buckets[-1][0])}" if figures.buckets else "unknown"
 
 
 def _coverage(figures: Figures) -> str:

@@ -109,7 +109,7 @@ def security_events(target: Target, start: dt.datetime, end: dt.datetime) -> lis
         except TargetError as error:
             readings.append(LogReading(source=source, database=of_database, trouble=error.sentence))
             continue
-        expected = (REFUSED_SIGN_IN, PRIVILEGE, POWER) if events is None else (SIGN_IN, LOCK_OUT, PRIVILEGE)
+        expected = (REFUSED_SIGN_IN, PRIVILEGE, POWER) if events is None else _expected(events)
         tallies = tuple(counters.get(kind, _Counter()).tally(kind) for kind in expected)
         readings.append(
             LogReading(source=source, database=of_database, begins=begins, malformed=malformed, tallies=tallies)
@@ -144,6 +144,12 @@ def fold(seen: Iterable[Seen]) -> tuple[dict[str, _Counter], int]:
 
 def _watched(events: Events) -> tuple[str, ...]:
     return (*events.sign_in_failures, *events.lock_outs, *events.privilege_changes)
+
+
+def _expected(events: Events) -> list[str]:
+    """The kinds that the service has names for: nothing is said of what nobody could see."""
+    named = {SIGN_IN: events.sign_in_failures, LOCK_OUT: events.lock_outs, PRIVILEGE: events.privilege_changes}
+    return [kind for kind, names in named.items() if names]
 
 
 def _of_service(read: Iterator[LogEvent], events: Events) -> Iterator[Seen]:

@@ -1,0 +1,91 @@
+"""`nvcops run PROCEDURE`: each procedure is a command of its own, with its own flags and its docstring as help."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from nvcops import wiring
+from nvcops.cli.context import json_option, manifest_path, notify, target_flag, target_option
+from nvcops.cli.people import person_options, signer_of
+from nvcops.cli.progress import Progress
+from nvcops.cli.show import finish
+from nvcops.core import procedures
+from nvcops.core.errors import NotFoundError, UsageError
+from nvcops.core.procedures import Option, Procedure
+
+
+class RunGroup(click.Group):
+    """The runbook as commands."""
+
+    def list_commands(self, _context: click.Context) -> list[str]:
+        """Every procedure."""
+        return [entry.name for entry in procedures.runbook()]
+
+    def get_command(self, _context: click.Context, name: str) -> click.Command | None:
+        """A procedure by its name or by its script's."""
+        try:
+            return _command(procedures.find(name))
+        except NotFoundError as error:
+            raise click.UsageError(f"{error.sentence} ({error.hint})") from error
+
+
+@click.group("run", cls=RunGroup, subcommand_metavar="PROCEDURE [OPTIONS]")
+def run() -> None:
+    """Run a procedure now. `nvcops run PROCEDURE --help` shows its options.
+
+    Ends with the verdict: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN.
+    """
+
+
+def _command(entry: Procedure) -> click.Command:
+    def invoke(**given: Any) -> int:
+        return _run(entry, **given)
+
+    command = click.Command(entry.name, callback=invoke, help=entry.description, params=[_parameter(o) for o in entry.options])
+    for add in (
+        target_option,
+        click.option("--dry-run", is_flag=True, help="Read and decide, but act on nothing: say what would be done."),
+        click.option("--wait/--no-wait", default=None, help="Wait for people. Default: in a terminal, yes."),
+        json_option,
+        *person_options,
+    ):
+        command = add(command)
+    return command
+
+
+def _parameter(option: Option) -> click.Option:
+    if option.kind is bool:
+        return click.Option([option.flag], is_flag=True, default=option.default, help=option.help)
+    return click.Option([option.flag], type=option.kind, default=option.default, show_default=True, help=option.help)
+
+
+def _run(  # noqa: PLR0913 - the flags of a command line
+    entry: Procedure,
+    *,
+    target_path: Path | None,
+    dry_run: bool,
+    wait: bool | None,
+    as_json: bool,
+    person: str | None,
+    key: Path | None,
+    **options: Any,
+) -> int:
+    manifest = wiring.load(manifest_path(target_path))
+    signer = signer_of(manifest, person, key) if entry.approval or person else None
+    if as_json and wait:
+        raise UsageError("--json does not wait for people", hint="`nvcops show RUN --json` later, or leave out --wait")
+    with wiring.open_runs(manifest, notify=notify) as runs, Progress(quiet=as_json) as progress:
+        record = runs.start(
+            entry, options=options, signer=signer, dry_run=dry_run, wait=_waits(wait, as_json), on_event=progress
+        )
+    return finish(record, manifest, as_json=as_json, target=target_flag(target_path))
+
+
+def _waits(wait: bool | None, as_json: bool) -> bool:
+    """Whether to stay until the people that the run asks for have answered."""
+    if wait is not None:
+        return wait
+    return not as_json and click.get_text_stream("stdin").isatty()

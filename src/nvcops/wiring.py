@@ -1,0 +1,63 @@
+"""The one module that knows every room: it fills the runbook, and puts a platform's adapters together."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+from nvcops import database, health, security
+from nvcops.adapters.evidence_export import verify_file as verify_bundle
+from nvcops.adapters.evidence_log import EvidenceLog, open_log
+from nvcops.adapters.files import load_manifest, secrets
+from nvcops.adapters.identity_ssh import find_signer
+from nvcops.adapters.runs import Runs
+from nvcops.adapters.runs_evidence import Notify
+from nvcops.adapters.runs_schedule import cadences
+from nvcops.adapters.target import connect
+from nvcops.core import procedures
+from nvcops.core.errors import ManifestError, NotFoundError
+from nvcops.core.evidence import Redactor
+from nvcops.core.manifest import Manifest
+__all__ = ["ROOMS", "cadences", "find_signer", "load", "open_evidence", "open_runs", "verify_bundle"]
+
+
+def _modules(room: ModuleType) -> Iterator[ModuleType]:
+    yield room
+    for found in pkgutil.iter_modules(room.__path__, room.__name__ + "."):
+        yield importlib.import_module(found.name)
+
+
+ROOMS = tuple(module for room in (health, database, security) for module in _modules(room))
+
+
+def load(path: Path) -> Manifest:
+    """A platform's manifest, with its procedures known.
+
+    Raises:
+        ManifestError: with file, line and hint.
+    """
+    manifest = load_manifest(path)
+    for name in manifest.procedures:
+        try:
+            procedures.find(name)
+        except NotFoundError as error:
+            raise ManifestError(f"{path}: [procedures.{name}]: {error.sentence}", hint=error.hint) from error
+    return manifest
+
+
+def open_evidence(manifest: Manifest) -> EvidenceLog:
+    """The platform's evidence log; no secret that its manifest names can get into it."""
+    return open_log(
+        manifest.platform.state,
+        origin=manifest.evidence.origin,
+        witness=manifest.evidence.witness,
+        redactor=Redactor(secrets(manifest)),
+    )
+
+
+def open_runs(manifest: Manifest, *, notify: Notify, kind: str = "cli") -> Runs:
+    """The platform's runs. It connects to the platform and opens the evidence when they are needed."""
+    return Runs(manifest, lambda: connect(manifest), lambda: open_evidence(manifest), notify=notify, kind=kind)
