@@ -92,12 +92,10 @@ class Sequencer:
                 tail = _Tail(db)
                 for claim in claims:
                     self._fold(claim, tail)
-                for request in batch:
-                    try:
-                        request.indices = tail.add(request.rows)
-                    except EvidenceError as error:
-                        request.error = error
+                answers = [tail.answer(request.rows) for request in batch]
                 tail.write_tiles()
+            for request, answer in zip(batch, answers, strict=True):  # it is on disk: now it may be told
+                request.indices, request.error = answer
             for claim in claims:
                 fold_away(claim)
 
@@ -167,6 +165,13 @@ class _Tail:
             self._db.execute("INSERT INTO entry VALUES (?, ?, ?, ?, ?)", values)
             self._leaves.append(leaf_hash(row.data))
         return [known[row.id] for row in rows]
+
+    def answer(self, rows: Sequence[Row]) -> tuple[list[int], EvidenceError | None]:
+        """What `add` says, so that one refused request does not undo those beside it."""
+        try:
+            return self.add(rows), None
+        except EvidenceError as error:
+            return [], error
 
     def write_tiles(self) -> None:
         """Put the new leaves into the tree."""

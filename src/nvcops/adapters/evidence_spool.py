@@ -118,8 +118,15 @@ class Spool:
 
 
 def fold_away(claim: Claim) -> None:
-    """Remove a file whose entries are in the log."""
-    claim.path.unlink(missing_ok=True)
+    """Remove a file whose entries are in the log.
+
+    Raises:
+        StateError: it cannot be removed; it will be folded once more, harmlessly.
+    """
+    try:
+        claim.path.unlink(missing_ok=True)
+    except OSError as error:
+        raise files.unusable(claim.path, error) from error
 
 
 def _claim(path: Path) -> Claim | None:
@@ -128,6 +135,8 @@ def _claim(path: Path) -> Claim | None:
         handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         return None
+    except OSError as error:
+        raise files.unusable(path, error) from error
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if os.fstat(handle).st_nlink:
