@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -16,12 +16,18 @@ from nvcops.adapters.identity_ssh import find_signer
 from nvcops.adapters.runs import Runs
 from nvcops.adapters.runs_evidence import Notify
 from nvcops.adapters.runs_schedule import cadences
+from nvcops.adapters.runs_serve import Server
+from nvcops.adapters.scrape import Scraper
 from nvcops.adapters.target import connect
-from nvcops.core import procedures
+from nvcops.core import procedures, schedule
 from nvcops.core.errors import ManifestError, NotFoundError
 from nvcops.core.evidence import Redactor
 from nvcops.core.manifest import Manifest
-__all__ = ["ROOMS", "cadences", "find_signer", "load", "open_evidence", "open_runs", "verify_bundle"]
+from nvcops.core.runs import RunRecord, StepRecord
+
+__all__ = ["ROOMS", "cadences", "find_signer", "load", "open_evidence", "open_runs", "server", "verify_bundle"]
+
+CHECKPOINT_EVERY_S = 300.0
 
 
 def _modules(room: ModuleType) -> Iterator[ModuleType]:
@@ -61,3 +67,16 @@ def open_evidence(manifest: Manifest) -> EvidenceLog:
 def open_runs(manifest: Manifest, *, notify: Notify, kind: str = "cli") -> Runs:
     """The platform's runs. It connects to the platform and opens the evidence when they are needed."""
     return Runs(manifest, lambda: connect(manifest), lambda: open_evidence(manifest), notify=notify, kind=kind)
+
+
+def server(runs: Runs, on_step: Callable[[RunRecord, StepRecord], None]) -> Server:
+    """The worker behind `nvcops serve`: runs by the clock, the services' figures, a checkpoint now and then."""
+    scraper = Scraper.of(runs.manifest)
+
+    def checkpoint() -> None:
+        with open_evidence(runs.manifest) as log:
+            if log.size():
+                log.checkpoint(schedule.now())
+
+    jobs = [(scraper.name, scraper.interval_s, scraper), ("checkpoint", CHECKPOINT_EVERY_S, checkpoint)]
+    return Server(runs, jobs, on_step=on_step)

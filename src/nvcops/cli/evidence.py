@@ -44,7 +44,9 @@ def prove(entry: str, target_path: Path | None) -> None:
 
 @evidence.command()
 @click.argument("bundle", type=click.Path(path_type=Path))
-@click.option("--key", default="", metavar="VKEY", help="The log's key that you trust; without it, the one in the bundle.")
+@click.option(
+    "--key", default="", metavar="VKEY", help="The log's key that you trust; without it, the one in the bundle."
+)
 @json_option
 def verify(bundle: Path, key: str, as_json: bool) -> int:
     """Verify an exported bundle. Needs no platform.toml; the verifier in the bundle says the same without nvcops."""
@@ -61,7 +63,9 @@ def verify(bundle: Path, key: str, as_json: bool) -> int:
 
 @evidence.command()
 @click.option("--run", default="", help="The evidence of one run.")
-@click.option("--from", "since", default="", metavar="DATE", help="From this day or moment on (ISO 8601, the platform's zone).")
+@click.option(
+    "--from", "since", default="", metavar="DATE", help="From this day or moment on (ISO 8601, the platform's zone)."
+)
 @click.option("--to", "until", default="", metavar="DATE", help="Until before this day or moment.")
 @click.option("--output", "-o", type=click.Path(path_type=Path), required=True, help="The file to write.")
 @target_option

@@ -12,7 +12,9 @@ from nvcops.adapters.identity_ssh import Signer
 from nvcops.core.manifest import Manifest
 
 person_options = (
-    click.option("--as", "person", metavar="NAME", help="Who you are in the roster. Default: NVCOPS_PERSON, or your key's owner."),
+    click.option(
+        "--as", "person", metavar="NAME", help="Who you are in the roster. Default: NVCOPS_PERSON, or your key's owner."
+    ),
     click.option(
         "--key",
         type=click.Path(path_type=Path),

@@ -25,7 +25,9 @@ class Progress:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._living and not self._quiet:
             click.echo(_ERASE, nl=False, err=True)
 
@@ -38,5 +40,3 @@ class Progress:
             click.echo(_ERASE + f"… {step.title}"[: width - 1], nl=False, err=True)
         elif step.state is not RunState.RUNNING:
             click.echo((_ERASE if self._living else "") + step_line(step), err=True)
-
-

@@ -78,7 +78,7 @@ def report_lines(run: RunRecord, zone: ZoneInfo) -> Iterator[tuple[Verdict | Non
     yield run.verdict, headline(run, zone)
     for section in run.sections:
         yield None, ""
-        yield section.verdict, f"{section.title}: {verdict_word(section.verdict)}"
+        yield section.verdict, f"{section.procedure}: {verdict_word(section.verdict)}"
         yield from ((verdict, f"  {line}") for verdict, line in finding_lines(section.findings))
         if section.summary:
             yield None, f"  {section.summary}"

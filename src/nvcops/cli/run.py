@@ -44,7 +44,9 @@ def _command(entry: Procedure) -> click.Command:
     def invoke(**given: Any) -> int:
         return _run(entry, **given)
 
-    command = click.Command(entry.name, callback=invoke, help=entry.description, params=[_parameter(o) for o in entry.options])
+    command = click.Command(
+        entry.name, callback=invoke, help=entry.description, params=[_parameter(o) for o in entry.options]
+    )
     for add in (
         target_option,
         click.option("--dry-run", is_flag=True, help="Read and decide, but act on nothing: say what would be done."),
@@ -62,7 +64,7 @@ def _parameter(option: Option) -> click.Option:
     return click.Option([option.flag], type=option.kind, default=option.default, show_default=True, help=option.help)
 
 
-def _run(  # noqa: PLR0913 - the flags of a command line
+def _run(
     entry: Procedure,
     *,
     target_path: Path | None,

@@ -91,5 +91,7 @@ def _described(entry: Procedure) -> dict[str, object]:
         "lock": entry.lock,
         "evidences": entry.evidences,
         "content_hash": entry.content_hash,
-        "options": [{"flag": o.flag, "kind": o.kind.__name__, "default": o.default, "help": o.help} for o in entry.options],
+        "options": [
+            {"flag": o.flag, "kind": o.kind.__name__, "default": o.default, "help": o.help} for o in entry.options
+        ],
     }

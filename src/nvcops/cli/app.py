@@ -1,0 +1,41 @@
+"""The commands."""
+
+from __future__ import annotations
+
+import importlib.metadata
+
+import click
+
+from nvcops.cli.evidence import evidence
+from nvcops.cli.init import init
+from nvcops.cli.run import run
+from nvcops.cli.runbook import describe, due, list_
+from nvcops.cli.runs import approve, attest, cancel, list_runs, resume, show_run
+from nvcops.cli.serve import serve
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(importlib.metadata.version("nvcops"), prog_name="nvcops")
+def nvcops() -> None:
+    """Run an operations runbook, verify it, and prove it.
+
+    Exit codes: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN or wrong usage.
+    """
+
+
+for _command in (
+    list_,
+    describe,
+    due,
+    run,
+    list_runs,
+    show_run,
+    resume,
+    cancel,
+    approve,
+    attest,
+    serve,
+    evidence,
+    init,
+):
+    nvcops.add_command(_command)
