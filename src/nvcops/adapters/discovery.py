@@ -8,17 +8,15 @@ from pathlib import Path
 from nvcops.adapters.discovery_database import ask_database
 from nvcops.adapters.discovery_found import CacheFound, Found, Note, Wishes
 from nvcops.adapters.discovery_invoker import find_person, system_time_zone
+from nvcops.adapters.discovery_log import read_log
 from nvcops.adapters.discovery_service import ask_certificate, ask_service
 from nvcops.adapters.files import secret
 from nvcops.adapters.haproxy import HAProxy
-from nvcops.adapters.logs import ServiceFormat
 from nvcops.adapters.valkey import ValkeyServer
 from nvcops.core.errors import TargetError
 from nvcops.core.manifest import CacheEntry
 
 _DEADLINE_S = 3.0
-_LOG_TAIL_BYTES = 1 << 16
-_LOG_LINES_MAX = 200
 
 
 def discover(wishes: Wishes) -> Found:
@@ -34,7 +32,7 @@ def discover(wishes: Wishes) -> Found:
     return Found(  # the fields in the order in which they are asked, and told
         service=ask_service(wishes, notes) if wishes.service else None,
         certificate=ask_certificate(wishes.service, wishes.ca_file, notes) if wishes.service else "",
-        log=_service_log(wishes.log, notes) if wishes.log else None,
+        log=read_log(wishes.log, notes) if wishes.log else None,
         database=ask_database(database, database_password, notes) if database else None,
         cache=_ask_cache(cache, cache_password, notes) if cache else None,
         backends=_ask_proxy(wishes.proxy_socket, notes) if wishes.proxy_socket else (),
@@ -77,31 +75,3 @@ def _ask_proxy(socket: Path, notes: list[Note]) -> tuple[str, ...]:
     up = sum(server.status.startswith("UP") for server in servers)
     notes.append(Note("proxy", True, f"HAProxy with {', '.join(backends)}: {up} of {len(servers)} servers up"))
     return backends
-
-
-def _service_log(path: Path, notes: list[Note]) -> Path | None:
-    """The log, if its last lines are JSON with `time` and `event`; an empty one may become so."""
-    try:
-        with path.open("rb") as log:
-            size = os.fstat(log.fileno()).st_size
-            log.seek(max(0, size - _LOG_TAIL_BYTES))
-            lines = log.read(_LOG_TAIL_BYTES).splitlines()[1 if size > _LOG_TAIL_BYTES else 0 :][-_LOG_LINES_MAX:]
-    except OSError as error:
-        why = (error.strerror or str(error)).lower()
-        notes.append(Note("log", False, f"{path} cannot be read: {why}", "nvcops reads it as the user that runs it"))
-        return None
-    names = [name for line in lines if line.strip() and (name := _event_name(line))]
-    if names or not lines:
-        text = f"{path} is JSON with time and event ({len(names)} of its last {len(lines)} lines)" if names else ""
-        notes.append(Note("log", True, text or f"{path} is still empty"))
-        return path
-    hint = 'its lines should be JSON with "time" (RFC 3339) and "event"'
-    notes.append(Note("log", False, f"{path} is no log of events", hint))
-    return None
-
-
-def _event_name(line: bytes) -> str:
-    try:
-        return ServiceFormat().head(line)[1]
-    except ValueError:  # not one of ours: the note says how many are
-        return ""

@@ -19,8 +19,8 @@ _QUERIES = {
             inet_server_addr() IS NOT DISTINCT FROM inet_client_addr() AS same_host""",
     "settings": """
         SELECT name, setting FROM pg_settings
-        WHERE name IN ('log_destination', 'logging_collector', 'log_filename', 'data_directory',
-            'shared_preload_libraries')""",
+        WHERE name IN ('log_destination', 'logging_collector', 'log_filename', 'log_statement', 'log_timezone',
+            'data_directory', 'shared_preload_libraries')""",
     "standbys": """
         SELECT application_name AS name, host(client_addr) AS host, state FROM pg_stat_replication
         WHERE state IN ('streaming', 'catchup') ORDER BY application_name LIMIT 50""",
@@ -31,6 +31,8 @@ _QUERIES = {
         SELECT indexrelname AS name FROM pg_stat_user_indexes
         GROUP BY indexrelname HAVING count(*) = 1 ORDER BY sum(idx_scan) DESC, indexrelname LIMIT 5""",
 }
+
+_ZONES = ("UTC", "GMT", "Etc/UTC")
 
 
 def ask_database(entry: DatabaseEntry, password: str | None, notes: list[Note]) -> DatabaseFound | None:
@@ -153,7 +155,14 @@ def _log(settings: dict[str, str], current: Rows, same_host: bool, notes: list[N
         why = "is not readable for you" if same_host else "lies on another machine"
         notes.append(Note("database log", False, f"{place} {why}", "make it readable here and write it as `log`"))
         return ""
-    notes.append(Note("database log", True, f"{place} is JSON"))
+    zone = settings.get("log_timezone", "")
+    hint = (
+        "" if zone in _ZONES else f"log_timezone is {zone}: its times are read in that zone, as `time_zone`, or in UTC"
+    )
+    notes.append(Note("database log", True, f"{place} is JSON", hint))
+    if settings.get("log_statement") == "none":
+        hint = "ALTER SYSTEM SET log_statement = 'ddl'; SELECT pg_reload_conf()"
+        notes.append(Note("statement log", False, "changes of privileges leave no trace in the log", hint))
     return str(place)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from nvcops.core.manifest import CacheEntry, DatabaseEntry, Instance
+from nvcops.core.manifest import CacheEntry, DatabaseEntry, Events, Instance
 
 
 class Wishes(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,6 +61,14 @@ class ServiceFound(msgspec.Struct, frozen=True, kw_only=True):
     ca_file: Path | None = None
 
 
+class LogFound(msgspec.Struct, frozen=True, kw_only=True):
+    """A log of events: the names that were seen in it, and those of them that are about security."""
+
+    path: Path
+    names: tuple[str, ...]
+    events: Events
+
+
 class StandbyFound(msgspec.Struct, frozen=True, kw_only=True):
     """A standby that streams from the primary. `reached`: it answers at that host under the primary's port."""
 
@@ -107,5 +115,5 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
     proxy_socket: Path | None = None
     backends: tuple[str, ...] = ()
     certificate: str = ""
-    log: Path | None = None
+    log: LogFound | None = None
     notes: tuple[Note, ...] = ()

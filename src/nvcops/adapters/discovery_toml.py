@@ -15,6 +15,7 @@ from nvcops.adapters.discovery_found import (
     Choice,
     DatabaseFound,
     Found,
+    LogFound,
     Note,
     PersonFound,
     SeriesFound,
@@ -68,7 +69,7 @@ def _service(service: ServiceFound | None, name: str, found: Found) -> Iterator[
     yield from _path("version", service.version, "its JSON says which release runs, and its clock")
     yield from _path("metrics", service.metrics, "Prometheus text; without it no latency and no errors are known")
     if found.log:
-        yield f"log = {_quoted(found.log)}   # JSON lines with time and event"
+        yield f"log = {_quoted(found.log.path)}   # JSON lines with time and event"
     else:
         yield '# log = "/var/log/shop/application.log"   # JSON lines with "time" and "event"; left out: not read'
     if service.instances:
@@ -79,6 +80,8 @@ def _service(service: ServiceFound | None, name: str, found: Found) -> Iterator[
         yield '# instances = [{ name = "shop-1", url = "http://10.0.0.1:8080" }]   # where there are several behind it'
     if service.series:
         yield from ("", *_series(service.series))
+    if found.log:
+        yield from ("", *_events(found.log))
 
 
 def _path(key: str, path: str, meaning: str) -> Iterator[str]:
@@ -112,6 +115,17 @@ def _choice(key: str, choice: Choice | None, off: str, example: str) -> Iterator
     yield f"{off}{key} = {_quoted(choice.name)}"
 
 
+def _events(log: LogFound) -> Iterator[str]:
+    """In force as soon as failed sign-ins have a name: without them there is nothing to watch."""
+    events = log.events
+    off = "" if events.sign_in_failures else "# "
+    yield from _comment("The names of its security events; seen in the log: " + (", ".join(log.names) or "none yet"))
+    yield f"{off}[services.events]"
+    for key in ("sign_in_failures", "lock_outs", "privilege_changes"):
+        yield f"{off}{key} = [{', '.join(map(_quoted, getattr(events, key)))}]"
+    yield f"{off}subject = {_quoted(events.subject)}   # the field with a pseudonym of who; anything else is not shown"
+
+
 def _alternatives(choice: Choice) -> str:
     return f"; alternatives: {', '.join(choice.others)}" if choice.others else ""
 
@@ -122,7 +136,7 @@ def _database(database: DatabaseFound | None, notes: tuple[Note, ...]) -> Iterat
         return
     entry = database.entry
     yield from _comment(f"PostgreSQL {database.version}. The user needs pg_monitor, and SELECT on nothing else.")
-    yield from (f"# {line}" for line in _lacks(notes, ("privileges", "pg_stat_statements")))
+    yield from (f"# {line}" for line in _lacks(notes, ("privileges", "pg_stat_statements", "statement log")))
     yield "[database]"
     yield f"port = {entry.port}"
     yield f"name = {_quoted(entry.name)}"

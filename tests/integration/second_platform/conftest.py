@@ -32,6 +32,7 @@ SETTINGS = {
     "logging_collector": "on",
     "log_destination": "jsonlog",
     "log_filename": "postgresql.log",
+    "log_statement": "ddl",
 }
 
 QUIET = """\
@@ -173,7 +174,8 @@ class Shop:
             return error.code
 
     def customers(self, count: int = 40) -> None:
-        """Some customers look around, and half of them buy."""
+        """Some customers look around, half of them buy, and one forgot the password."""
+        self.ask("/login", b"forgetful")
         for number in range(count):
             self.ask("/buy", b"customer-%d" % number) if number % 2 else self.ask("/health")
 

@@ -29,6 +29,8 @@ def test_it_finds_a_shop_that_is_not_ours(shop: Shop) -> None:
         "outcome_label": "result",
         "outcome_title": "orders",
     }
+    assert service["events"]["sign_in_failures"] == ["shop.login.wrong_password"]
+    assert service["events"]["subject"] == "customer"
     assert written["database"]["log"].endswith("log/postgresql.json")
     assert [disk["path"] for disk in written["disks"]] == [str(shop.database.data)]
     (person,) = written["people"]

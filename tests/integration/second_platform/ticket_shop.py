@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import collections
 import datetime as dt
+import hashlib
 import json
 import signal
 import sys
@@ -88,7 +89,7 @@ class Shop(BaseHTTPRequestHandler):
     def post(self) -> tuple[int, object, str]:
         buyer = self.rfile.read(int(self.headers.get("Content-Length", 0))).decode()
         if self.path == "/login":
-            note("shop.login.wrong_password", customer=buyer)
+            note("shop.login.wrong_password", customer=hashlib.sha256(buyer.encode()).hexdigest()[:16])
             return 401, {"error": "wrong password"}, "application/json"
         with database() as session:
             sold = session.execute(ORDER, (1, buyer)).fetchone()

@@ -10,6 +10,7 @@ from nvcops.adapters.discovery_found import (
     Choice,
     DatabaseFound,
     Found,
+    LogFound,
     Note,
     PersonFound,
     SeriesFound,
@@ -17,9 +18,10 @@ from nvcops.adapters.discovery_found import (
     StandbyFound,
 )
 from nvcops.adapters.discovery_toml import render
-from nvcops.core.manifest import CacheEntry, DatabaseEntry, Instance, Manifest, Server, parse
+from nvcops.core.manifest import CacheEntry, DatabaseEntry, Events, Instance, Manifest, Server, parse
 
 HOSTILE = 'x"\n[database]\nuser = "evil"\x7f\x1b[31m\\'
+EVENTS = Events(sign_in_failures=("login.failed",), subject="who")
 PATH = Path("/somewhere/platform.toml")
 
 
@@ -72,11 +74,12 @@ def test_all_that_can_be_found_is_written() -> None:
         proxy_socket=Path("/run/haproxy.sock"),
         backends=("shop", "shop-2"),
         certificate="shop.example.com:443",
-        log=Path("/var/log/shop.log"),
+        log=LogFound(path=Path("/var/log/shop.log"), names=("login.failed", "sold"), events=EVENTS),
     )
     manifest = read(everything)
     assert manifest.services[0].series
     assert manifest.services[0].series.status_label == "code"
+    assert manifest.services[0].events == EVENTS
     assert manifest.database
     assert [standby.host for standby in manifest.database.standbys] == ["10.0.0.3"]
     assert manifest.database.required_indexes == ()
@@ -128,8 +131,18 @@ def test_what_a_server_says_cannot_write_a_line_of_the_file(where: str) -> None:
         indexes=(HOSTILE,) if where == "index" else (),
     )
     backends = (HOSTILE,) if where == "backend" else ()
+    names = (HOSTILE,) if where == "log" else ("a",)
+    log = LogFound(path=Path("/log"), names=names, events=Events(sign_in_failures=names))
     manifest = read(
-        found(service=service, database=base, person=person, notes=notes, backends=backends, proxy_socket=Path("/s"))
+        found(
+            service=service,
+            database=base,
+            person=person,
+            notes=notes,
+            backends=backends,
+            proxy_socket=Path("/s"),
+            log=log,
+        )
     )
     assert manifest.database
     assert manifest.database.user == "nvcops"
