@@ -1,0 +1,226 @@
+"""`platform.toml` as types. The commented example, platforms/nvc-bank/platform.toml, is their documentation."""
+
+from __future__ import annotations
+
+import datetime as dt
+from pathlib import Path
+from typing import Annotated, Generic, Literal, TypeVar
+
+import msgspec
+
+from nvcops.core.schedule import HolidayCountry, TimeRange, When
+from nvcops.core.units import Bytes, Count, Ratio, Seconds
+
+T = TypeVar("T", Seconds, Ratio, Count)
+Name = Annotated[str, msgspec.Meta(pattern="^[a-z0-9][a-z0-9.-]{0,62}$")]
+Url = Annotated[str, msgspec.Meta(pattern="^https?://[^\\s/]+[^\\s]*$")]
+CacheUrl = Annotated[str, msgspec.Meta(pattern="^(valkey|redis)://[^\\s]+$")]
+Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
+HttpPath = Annotated[str, msgspec.Meta(pattern="^/")]
+HostAndPort = Annotated[str, msgspec.Meta(pattern="^[^\\s:]+:[0-9]{1,5}$")]
+
+
+class _Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A table of the manifest: a key it does not know is a mistake."""
+
+
+class Bound(_Table, Generic[T], frozen=True, kw_only=True):
+    """Where a reading becomes a WARNING and where it becomes CRITICAL."""
+
+    warning: T
+    critical: T
+
+
+class Platform(_Table, frozen=True, kw_only=True):
+    name: Name
+    title: str
+    time_zone: str = "UTC"
+    state: Path
+
+
+class Instance(_Table, frozen=True, kw_only=True):
+    name: Name
+    url: Url
+
+
+class Series(_Table, frozen=True, kw_only=True):
+    """The names of a service's own metrics."""
+
+    requests: str
+    status_label: str = "status"
+    latency: str
+    outcomes: str | None = None
+    outcome_label: str = "outcome"
+    outcome_title: str = "outcomes"
+
+
+class Events(_Table, frozen=True, kw_only=True):
+    """The names of a service's own security events in its log; `subject` is the field with the pseudonym of who."""
+
+    sign_in_failures: tuple[str, ...] = ()
+    lock_outs: tuple[str, ...] = ()
+    privilege_changes: tuple[str, ...] = ()
+    subject: str = "subject"
+
+
+class ServiceEntry(_Table, frozen=True, kw_only=True):
+    name: Name
+    url: Url
+    ca_file: Path | None = None
+    ready: HttpPath = "/"
+    version: HttpPath | None = None
+    metrics: HttpPath | None = None
+    series: Series | None = None
+    events: Events | None = None
+    deadline: Seconds = Seconds(2)
+    log: Path | None = None
+    instances: tuple[Instance, ...] = ()
+
+
+class Server(_Table, frozen=True, kw_only=True):
+    """A PostgreSQL server; without a port it listens where the primary does."""
+
+    name: Name
+    host: str
+    port: Port | None = None
+
+
+class DatabaseEntry(_Table, frozen=True, kw_only=True):
+    port: Port = 5432
+    name: str
+    user: str
+    password_file: Path | None = None
+    password_env: str | None = None
+    deadline: Seconds = Seconds(2)
+    log: Path | None = None
+    primary: Server
+    standbys: tuple[Server, ...] = ()
+    required_indexes: tuple[str, ...] = ()
+
+
+class CacheEntry(_Table, frozen=True, kw_only=True):
+    name: Name = "cache"
+    url: CacheUrl
+    password_file: Path | None = None
+    password_env: str | None = None
+    deadline: Seconds = Seconds(1)
+
+
+class ProxyEntry(_Table, frozen=True, kw_only=True):
+    name: Name = "proxy"
+    socket: Path
+    backends: tuple[str, ...] = ()
+    deadline: Seconds = Seconds(1)
+
+
+class CertificateEntry(_Table, frozen=True, kw_only=True):
+    name: str
+    address: HostAndPort
+    ca_file: Path | None = None
+    deadline: Seconds = Seconds(2)
+
+
+class DiskEntry(_Table, frozen=True, kw_only=True):
+    name: str
+    path: Path
+    quota: Bytes | None = None
+
+
+class Objectives(_Table, frozen=True, kw_only=True):
+    """The runbook's figures, over `window`."""
+
+    window: Seconds = Seconds(86400)
+    availability: Ratio = Ratio(0.999)
+    response_mean: Seconds = Seconds(0.2)
+    error_ratio: Ratio = Ratio(0.001)
+
+
+class MetricsEntry(_Table, frozen=True, kw_only=True):
+    """How often the services' metrics are fetched, and how long they are kept."""
+
+    interval: Seconds = Seconds(15)
+    raw: Seconds = Seconds(48 * 3600)
+    rollups: Seconds = Seconds(400 * 86400)
+
+
+class Limits(_Table, frozen=True, kw_only=True):
+    """Thresholds of single readings."""
+
+    recent_window: Seconds = Seconds(300)
+    recent_requests_min: int = 20
+    connections: Bound[Ratio] = Bound(warning=Ratio(0.8), critical=Ratio(0.95))
+    idle_in_transaction: Bound[Seconds] = Bound(warning=Seconds(60), critical=Seconds(300))
+    longest_query: Bound[Seconds] = Bound(warning=Seconds(60), critical=Seconds(600))
+    lock_wait: Bound[Seconds] = Bound(warning=Seconds(10), critical=Seconds(60))
+    replication_lag: Bound[Seconds] = Bound(warning=Seconds(10), critical=Seconds(60))
+    cache_hit: Bound[Ratio] = Bound(warning=Ratio(0.95), critical=Ratio(0.8))
+    dead_rows: Bound[Ratio] = Bound(warning=Ratio(0.2), critical=Ratio(0.5))
+    slow_query_mean: Bound[Seconds] = Bound(warning=Seconds(0.1), critical=Seconds(1))
+    disk_used: Bound[Ratio] = Bound(warning=Ratio(0.8), critical=Ratio(0.9))
+    clock_offset: Bound[Seconds] = Bound(warning=Seconds(2), critical=Seconds(30))
+    certificate_days: Bound[Count] = Bound(warning=Count(30), critical=Count(7))
+    cache_memory: Bound[Ratio] = Bound(warning=Ratio(0.8), critical=Ratio(0.95))
+    cache_evictions: Bound[Count] = Bound(warning=Count(1), critical=Count(1000))
+    failed_sign_ins_per_minute: Bound[Count] = Bound(warning=Count(30), critical=Count(300))
+    metrics_age: Bound[Seconds] = Bound(warning=Seconds(60), critical=Seconds(300))
+
+
+class Exemption(_Table, frozen=True, kw_only=True):
+    """A line that somebody has accepted as it is, until a date."""
+
+    check: str
+    reason: str
+    owner: Name
+    until: dt.date
+
+
+class Person(_Table, frozen=True, kw_only=True):
+    name: Name
+    full_name: str
+    roles: tuple[Literal["operator", "approver", "auditor"], ...]
+    ssh_keys: tuple[str, ...] = ()
+
+
+class Calendar(_Table, frozen=True, kw_only=True):
+    holidays: HolidayCountry | None = None
+    closed: tuple[dt.date, ...] = ()
+    business_hours: TimeRange = TimeRange.read("09:00-18:00")
+    missed_after: Seconds = Seconds(1800)
+
+
+class ProcedureEntry(_Table, frozen=True, kw_only=True):
+    when: When
+
+
+class EvidenceEntry(_Table, frozen=True, kw_only=True):
+    origin: str
+    witness: Path | None = None
+
+
+class BackupsEntry(_Table, frozen=True, kw_only=True):
+    repository: Path
+
+
+class Manifest(_Table, frozen=True, kw_only=True):
+    """All of platform.toml. What a platform does not have is left out, and is then not checked."""
+
+    platform: Platform
+    services: tuple[ServiceEntry, ...] = ()
+    database: DatabaseEntry | None = None
+    cache: CacheEntry | None = None
+    proxy: ProxyEntry | None = None
+    certificates: tuple[CertificateEntry, ...] = ()
+    disks: tuple[DiskEntry, ...] = ()
+    metrics: MetricsEntry = MetricsEntry()
+    objectives: Objectives = Objectives()
+    limits: Limits = Limits()
+    backups: BackupsEntry | None = None
+    exceptions: tuple[Exemption, ...] = ()
+    people: tuple[Person, ...] = ()
+    calendar: Calendar = Calendar()
+    procedures: dict[Name, ProcedureEntry] = {}
+    evidence: EvidenceEntry
+
+    def person(self, name: str) -> Person | None:
+        """The roster's entry for a name."""
+        return next((person for person in self.people if person.name == name), None)
