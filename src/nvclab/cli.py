@@ -15,6 +15,7 @@ import click
 
 from nvclab import leftovers, supervisor
 from nvclab.control import ask
+from nvclab.data_centre import Wishes
 from nvclab.demo import demo
 from nvclab.errors import LabError, NotRunning, explained
 from nvclab.faults import catalogue
@@ -48,12 +49,15 @@ def cli() -> None:
 @cli.command()
 @_folder
 @click.option("--users", type=click.IntRange(0, 50_000), default=100, show_default=True, help="Customers at a time.")
+@click.option(
+    "--think-s", type=click.FloatRange(0.1), default=10.0, show_default=True, help="Seconds between requests of one."
+)
 @click.option("--http-port", type=click.IntRange(1, 65_535), help="The bank's front door; default: a free port.")
 @click.option("--detach", is_flag=True, help="Return when the lab is ready instead of staying until Ctrl-C.")
-def up(folder: Path, users: int, http_port: int | None, detach: bool) -> None:
+def up(folder: Path, users: int, think_s: float, http_port: int | None, detach: bool) -> None:
     """Start the lab, and say when it is ready."""
     folder = folder.absolute()
-    wishes = supervisor.Wishes(users=users, http_port=http_port)
+    wishes = Wishes(users=users, think_s=think_s, http_port=http_port)
     if detach:
         _start_detached(folder, wishes)
     else:
@@ -63,8 +67,9 @@ def up(folder: Path, users: int, http_port: int | None, detach: bool) -> None:
 @cli.command("supervise", hidden=True)
 @_folder
 @click.option("--users", type=int, required=True)
+@click.option("--think-s", type=float, required=True)
 @click.option("--http-port", type=int)
-def supervise(folder: Path, users: int, http_port: int | None) -> None:
+def supervise(folder: Path, users: int, think_s: float, http_port: int | None) -> None:
     """Be the supervisor of a detached lab: progress goes to stdout as JSON lines until the lab is ready."""
 
     def tell(progress: dict[str, Any]) -> None:
@@ -72,7 +77,7 @@ def supervise(folder: Path, users: int, http_port: int | None) -> None:
         if "ready" in progress:
             os.dup2(2, 1)  # whoever started us may go now: stdout becomes the log, too
 
-    raise SystemExit(supervisor.main(folder, supervisor.Wishes(users=users, http_port=http_port), tell))
+    raise SystemExit(supervisor.main(folder, Wishes(users, think_s, http_port), tell))
 
 
 @cli.command()
@@ -172,10 +177,11 @@ def _ask(folder: Path, question: dict[str, Any]) -> dict[str, Any]:
     return ask(layout.record().control, question)
 
 
-def _start_detached(folder: Path, wishes: supervisor.Wishes) -> None:
+def _start_detached(folder: Path, wishes: Wishes) -> None:
     """Start a supervisor in a session of its own, show its progress, and return when it is ready."""
     folder.joinpath("logs").mkdir(parents=True, exist_ok=True)
     argv = [sys.executable, "-m", "nvclab", "supervise", "--dir", str(folder), "--users", str(wishes.users)]
+    argv += ["--think-s", str(wishes.think_s)]
     argv += ["--http-port", str(wishes.http_port)] if wishes.http_port else []
     with folder.joinpath("logs", "supervisor.log").open("ab") as log:
         process = subprocess.Popen(

@@ -25,13 +25,22 @@ if TYPE_CHECKING:
 READY_S = 30.0
 
 
+@dataclass(frozen=True)
+class Wishes:
+    """What the person who starts a lab may choose: users at a time, seconds between two requests of one, a port."""
+
+    users: int
+    think_s: float = 10.0
+    http_port: int | None = None
+
+
 @dataclass
 class DataCentre:
     """Everything that runs. `say` gets a line for each step of the start, `log` what happens later."""
 
     layout: Layout
     record: Record
-    users: int
+    wishes: Wishes
     say: Callable[[str], None]
     log: Callable[[str], None]
     keeper: Keeper = field(init=False)
@@ -51,7 +60,7 @@ class DataCentre:
         self.primary = pair.primary(layout, self.record.database_sockets, ports["primary"])
         self.standby = pair.standby(layout, self.record.database_sockets, ports["standby"], self.primary)
         self.cache = Valkey(ports["cache"], layout.at("data", "cache"), layout.log("cache"))
-        self.bank = BankData(layout, self.primary, self.cache.url, self.users)
+        self.bank = BankData(layout, self.primary, self.cache.url, self.wishes.users)
         self.instances = {
             name: Instance(name, ports[name], layout.log(name), self.bank.service_environment(name))
             for name in INSTANCES
@@ -67,7 +76,12 @@ class DataCentre:
             servers={name: ports[name] for name in INSTANCES},
         )
         self.customers = Customers(
-            layout, ports["http"], self.users, self.bank.customers_environment(), layout.log("customers")
+            layout,
+            ports["http"],
+            self.wishes.users,
+            self.wishes.think_s,
+            self.bank.customers_environment(),
+            layout.log("customers"),
         )
         marker = {leftovers.MARKER: self.record.id}
         for part in self._in_order().values():
@@ -90,8 +104,8 @@ class DataCentre:
         self._step("bank instances", lambda: self._start_together(*INSTANCES))
         self._step("proxy", lambda: self.keeper.start("proxy"))
         platform_file.write(self.layout, self.record, self.bank.required_indexes())
-        if self.users:
-            self._step(f"{self.users} customers", lambda: self.keeper.start("customers"))
+        if self.wishes.users:
+            self._step(f"{self.wishes.users} customers", lambda: self.keeper.start("customers"))
 
     def stop(self) -> None:
         """Stop everything and remove the sockets; safe in the middle of a start."""

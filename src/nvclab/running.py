@@ -57,12 +57,12 @@ class Lab:
 
 
 @contextmanager
-def temporary(*, users: int = 20, folder: Path | None = None) -> Iterator[Lab]:
+def temporary(*, users: int = 20, think_s: float = 10.0, folder: Path | None = None) -> Iterator[Lab]:
     """A ready lab, in `folder` or in a folder of its own, which is removed at the end."""
     own = folder or Path(tempfile.mkdtemp(prefix="nvclab-lab-"))
     lab = Lab(own)
     try:
-        lab.run("up", "--detach", "--users", str(users))
+        lab.run("up", "--detach", "--users", str(users), "--think-s", str(think_s))
         yield lab
     finally:
         lab.run("down")

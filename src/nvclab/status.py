@@ -38,7 +38,7 @@ def of(centre: DataCentre, board: FaultBoard) -> dict[str, Any]:
             for (name, item), state in zip(kept, states, strict=True)
         ],
         "faults": board.active(),
-        "users": centre.users,
+        "users": centre.wishes.users,
         "customers": figures(centre),
     }
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from nvclab import leftovers, status
 from nvclab.control import Answer, Server
-from nvclab.data_centre import DataCentre
+from nvclab.data_centre import DataCentre, Wishes
 from nvclab.errors import LabError, explained
 from nvclab.faults.board import FaultBoard
 from nvclab.layout import PORT_NAMES, Layout, make_runtime, new_record
@@ -34,14 +34,6 @@ COMMAND_DEADLINE_S = 110.0
 
 class Cancelled(BaseException):
     """Somebody wants the lab to end while it is still starting."""
-
-
-@dataclass(frozen=True)
-class Wishes:
-    """What the person who starts a lab may choose."""
-
-    users: int
-    http_port: int | None = None
 
 
 @dataclass(frozen=True)
@@ -63,13 +55,14 @@ class Supervisor:
 
     def run(self, ready: Callable[[dict[str, Any]], None]) -> None:
         """Start the lab, call `ready` with its status, serve until it is told to end, and leave nothing behind."""
+        self.layout.folder.mkdir(parents=True, exist_ok=True)
         with self.layout.locked(), self._signals():
             leftovers.clean(self.layout)
             record = new_record(self._ports())
             self.layout.prepare()
             self.layout.write_record(record)
             make_runtime(record)
-            centre = DataCentre(self.layout, record, self.wishes.users, self.say, self._log)
+            centre = DataCentre(self.layout, record, self.wishes, self.say, self._log)
             try:
                 self._serve(centre, ready)
             finally:

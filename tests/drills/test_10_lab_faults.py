@@ -18,7 +18,7 @@ import pytest
 from cryptography import x509
 
 from nvclab import running
-from nvclab.data_centre import DataCentre
+from nvclab.data_centre import DataCentre, Wishes
 from nvclab.faults import catalogue
 
 SEEN_S = 30.0
@@ -30,7 +30,7 @@ class Eyes:
 
     def __init__(self, lab: running.Lab) -> None:
         self.lab = lab
-        self.centre = DataCentre(lab.layout, lab.layout.record(), 0, print, print)
+        self.centre = DataCentre(lab.layout, lab.layout.record(), Wishes(0), print, print)
 
     def sql(self, question: str, *, standby: bool = False) -> object:
         server = self.centre.standby if standby else self.centre.primary

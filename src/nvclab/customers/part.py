@@ -23,14 +23,14 @@ class Customers:
     layout: Layout
     port: int
     users: int
+    think_s: float
     env: Mapping[str, str]
     log: Path
     process: Process = field(init=False)
 
     def __post_init__(self) -> None:
-        options = {"port": self.port, "users": self.users, "folder": self.layout.at("customers")}
-        argv = [sys.executable, "-m", "nvclab.customers"]
-        argv += [word for name, value in options.items() for word in (f"--{name}", str(value))]
+        argv = [sys.executable, "-m", "nvclab.customers", "--port", str(self.port), "--users", str(self.users)]
+        argv += ["--think-s", str(self.think_s), "--folder", str(self.layout.at("customers"))]
         self.process = Process("customers", argv, self.log, self.env)
 
     @property

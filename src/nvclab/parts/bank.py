@@ -42,8 +42,7 @@ class Instance:
 
     def launch(self) -> None:
         """Start it without waiting, with the clock it is to believe in."""
-        offset = {"NVCBANK_CLOCK_OFFSET_S": f"{self.clock_offset_s:g}"} if self.clock_offset_s else {}
-        self.process.env = {**self.env, **offset}
+        self.process.env = {**self.process.env, "NVCBANK_CLOCK_OFFSET_S": f"{self.clock_offset_s:g}"}
         self.process.start()
 
     def ready(self) -> bool:

@@ -96,9 +96,9 @@ class Process:
         pause_s = 0.01
         while not ready():
             if self.pid is None:
-                raise PartFailed(f"{self.name} ended with {self.exit_code} instead of starting.", hint=self.tail())
+                raise failure(f"{self.name} ended with {self.exit_code} instead of starting.", self.tail())
             if time.monotonic() > end:
-                raise PartFailed(f"{self.name} was not ready within {deadline_s:g} s.", hint=self.tail())
+                raise failure(f"{self.name} was not ready within {deadline_s:g} s.", self.tail())
             time.sleep(pause_s)
             pause_s = min(pause_s * 1.5, 0.2)
 
@@ -115,6 +115,13 @@ def tail(path: Path, lines: int = 12) -> str:
         log.seek(max(0, path.stat().st_size - _TAIL_BYTES))
         text = log.read().decode(errors="replace").splitlines()[-lines:]
     return "\n".join([f"the end of {path}:", *text])
+
+
+def failure(sentence: str, said: str) -> PartFailed:
+    """The error for a program that failed; what it said is the hint, unless we know better."""
+    if "No space left on device" in said:
+        return PartFailed(f"The disk is full: {sentence}", hint="make room, or choose another --dir")
+    return PartFailed(sentence, hint=said)
 
 
 def child_environment(extra: Mapping[str, str]) -> dict[str, str]:
@@ -146,7 +153,7 @@ def run_tool(
         raise PartFailed(f"{name} cannot be started: {error}.") from error
     if done.returncode != 0:
         said = (done.stderr or done.stdout).decode(errors="replace").strip()
-        raise PartFailed(f"{name} ended with {done.returncode}.", hint="\n".join(said.splitlines()[-12:]))
+        raise failure(f"{name} ended with {done.returncode}.", "\n".join(said.splitlines()[-12:]))
     return done.stdout.decode(errors="replace")
 
 
