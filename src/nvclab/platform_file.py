@@ -89,6 +89,7 @@ def _folders(document: Any, layout: Layout, _record: Record) -> None:
     disks.append(tomlkit.item({"name": "log archive", "path": layout.archive.name, "quota": ARCHIVE_QUOTA}))
     document["disks"] = disks
     document["evidence"]["origin"] = "nvclab.localhost/operations"
+    layout.at("witness").mkdir(mode=0o700, exist_ok=True)  # elsewhere it is another disk, and mounted
     document["evidence"]["witness"] = "witness/nvc-bank.checkpoints"
     document["metrics"]["interval"] = "2 s"
 
