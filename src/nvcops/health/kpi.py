@@ -47,6 +47,8 @@ def _figures(target: Target, entry: ServiceEntry, start: dt.datetime, end: dt.da
     def by(name: str, label: str) -> dict[str, float]:
         sums: dict[str, float] = {}
         for increase in target.metrics.increases(entry.name, name, start, end):
+            if series and increase.labels.get(series.route_label) in series.probe_routes:
+                continue  # a probe is no customer: its speed and its 503s are not theirs
             key = increase.labels.get(label, "")
             sums[key] = sums.get(key, 0.0) + increase.value
         return sums

@@ -49,6 +49,8 @@ class Series(_Table, frozen=True, kw_only=True):
     requests: str
     status_label: str = "status"
     latency: str
+    route_label: str = "route"
+    probe_routes: tuple[str, ...] = ()
     outcomes: str | None = None
     outcome_label: str = "outcome"
     outcome_title: str = "outcomes"
