@@ -20,7 +20,7 @@ class Evidence:
     """The log, or the next best place."""
 
     def __init__(self, platform: str, open_log: Callable[[], Log], notify: Notify) -> None:
-        self._elsewhere = Path(tempfile.gettempdir()) / f"nvcops-{os.getuid()}" / platform
+        self._elsewhere = _temporary() / f"nvcops-{os.getuid()}" / platform
         self._notify = notify
         self._said: set[str] = set()
         self.log: Log | None = None
@@ -70,3 +70,11 @@ class Evidence:
         if sentence not in self._said:
             self._said.add(sentence)
             self._notify(sentence)
+
+
+def _temporary() -> Path:
+    """The machine's temporary folder, also on a day when nothing can be written to it."""
+    try:
+        return Path(tempfile.gettempdir())
+    except FileNotFoundError:  # it was tried with a file: the disk is full
+        return Path(os.environ.get("TMPDIR") or os.sep + "tmp")
