@@ -74,7 +74,10 @@ def read_secret(file: Path) -> str:
 def _text(path: Path) -> str:
     try:
         if path.stat().st_size > _MANIFEST_BYTES_MAX:
-            raise ManifestError(f"{path} is larger than {_MANIFEST_BYTES_MAX} bytes: it is no platform.toml")
+            raise ManifestError(
+                f"{path} is larger than {_MANIFEST_BYTES_MAX} bytes: it is no platform.toml",
+                hint="--target names it; `nvcops init` writes one",
+            )
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise ManifestError(

@@ -29,6 +29,9 @@ def _code(arguments: list[str] | None) -> int:
         return error.exit_code
     except click.exceptions.Exit as leave:
         return leave.exit_code
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        return USAGE
     except click.ClickException as error:
         context = getattr(error, "ctx", None)
         _say(error.format_message(), f"{context.command_path} --help" if context else "")
