@@ -17,9 +17,10 @@ CREATE TABLE latest (series INTEGER PRIMARY KEY, value REAL NOT NULL) STRICT;
 CREATE TABLE raw (at INTEGER, series INTEGER, increase REAL NOT NULL, PRIMARY KEY (at, series)) STRICT, WITHOUT ROWID;
 CREATE TABLE rollup (series INTEGER, at INTEGER, increase REAL NOT NULL, PRIMARY KEY (series, at)) STRICT, WITHOUT ROWID;
 
--- Each time that somebody was asked; `covers` is the time since the last one, as far as it was watched.
+-- Each time that somebody was asked; `covers` is the time since the last one, as far as it was watched. `took` is how
+-- long the answer took, NULL where none came.
 CREATE TABLE probe (
-    service TEXT, instance TEXT, at INTEGER, ready INTEGER NOT NULL, covers INTEGER NOT NULL,
+    service TEXT, instance TEXT, at INTEGER, ready INTEGER NOT NULL, covers INTEGER NOT NULL, took REAL,
     PRIMARY KEY (service, instance, at)
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE probe_rollup (

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from nvcops.adapters.metrics_write import BUCKET_MS, Observation, moment_of, ms, write
 from nvcops.core.errors import StateError
-from nvcops.core.target import Change, Increase, ScrapeSummary
+from nvcops.core.target import Answers, Change, Increase, ScrapeSummary
 
 _VERSION = 1
 _HOUR_MS = 3_600_000
@@ -83,6 +83,13 @@ class MetricsStore:
         if not asked:
             return ScrapeSummary(0, 0, 0.0, None, None, pages)
         return ScrapeSummary(asked, ready, covers / 1000, moment_of(first), moment_of(last), pages)
+
+    def answers(self, service: str, start: dt.datetime, end: dt.datetime) -> list[Answers]:
+        """How quickly a service and its instances answered."""
+        sql = "SELECT instance, count(took), avg(took) FROM probe WHERE service = ? AND at >= ? AND at < ? GROUP BY 1"
+        with self._reading() as connection:
+            rows = connection.execute(sql, (service, ms(start), ms(end))).fetchall() if connection else []
+        return [Answers(instance, count, mean or 0.0) for instance, count, mean in rows]
 
     def changes(self, start: dt.datetime, end: dt.datetime) -> list[Change]:
         """What was seen to change between two moments, oldest first."""

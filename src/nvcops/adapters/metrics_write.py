@@ -21,8 +21,8 @@ READY = "ready"
 class Observation:
     """What one asking saw of a service's front door (`instance` empty) or of an instance.
 
-    `ready` is "ready", or the reason why not. `started` is when it says that it began, as it says it. `page` is None
-    where there are no metrics, or none that could be read.
+    `ready` is "ready", or the reason why not; `seconds` how long that answer took, None where none came. `started` is
+    when it says that it began, as it says it. `page` is None where there are no metrics, or none that could be read.
     """
 
     service: str
@@ -30,6 +30,7 @@ class Observation:
     ready: str
     version: str = ""
     started: str = ""
+    seconds: float | None = None
     page: Page | None = None
 
     @property
@@ -93,7 +94,8 @@ def _last(connection: sqlite3.Connection, seen: Observation) -> _Last:
 
 def _probe(connection: sqlite3.Connection, seen: Observation, at: int, covers: int) -> None:
     ready = int(seen.ready == READY)
-    connection.execute("INSERT INTO probe VALUES (?, ?, ?, ?, ?)", (seen.service, seen.instance, at, ready, covers))
+    row = (seen.service, seen.instance, at, ready, covers, seen.seconds)
+    connection.execute("INSERT INTO probe VALUES (?, ?, ?, ?, ?, ?)", row)
     connection.execute(
         "INSERT INTO probe_rollup VALUES (?, ?, ?, 1, ?, ?) ON CONFLICT DO UPDATE SET"
         " asked = asked + 1, ready = ready + excluded.ready, covers = covers + excluded.covers",

@@ -80,6 +80,7 @@ def _observation(entry: ServiceEntry, instance: str, answers: dict[Question, Ans
         ready=(ready is not None and why_not_ready(ready)) or READY,
         version=str(about.get("version", "")),
         started=str(about.get("started", "")),
+        seconds=ready.seconds if isinstance(ready, Answer) else None,
         page=_page(answer(entry.metrics)),
     )
 

@@ -164,6 +164,14 @@ class ScrapeSummary(msgspec.Struct, frozen=True):
     pages: dict[str, dt.datetime] = {}
 
 
+class Answers(msgspec.Struct, frozen=True):
+    """How often an instance (empty: the front door) answered whether it is ready, and in how many seconds on average."""
+
+    instance: str
+    count: int
+    mean_s: float
+
+
 class Change(msgspec.Struct, frozen=True):
     """Something about a service (`instance` empty: its front door) or an instance was seen to change.
 
@@ -187,6 +195,10 @@ class Metrics(Protocol):
 
     def scrapes(self, service: str, start: dt.datetime, end: dt.datetime) -> ScrapeSummary:
         """How often a service's front door was asked in that time, and how often it was ready."""
+        ...
+
+    def answers(self, service: str, start: dt.datetime, end: dt.datetime) -> list[Answers]:
+        """How quickly a service and its instances answered; only as far back as single readings are kept."""
         ...
 
     def changes(self, start: dt.datetime, end: dt.datetime) -> list[Change]:

@@ -72,6 +72,8 @@ def daily_health_check(run: Run, target: Target) -> None:
     day = run.read(kpi.figures, target, now - dt.timedelta(seconds=manifest.objectives.window), now)
     recent = run.read(kpi.figures, target, now - dt.timedelta(seconds=limits.recent_window), now)
     findings += kpi.kpi_findings(day, recent, manifest, now)
+    answering = run.read(kpi.answering, target, now - dt.timedelta(seconds=limits.recent_window), now)
+    findings += kpi.answering_findings(answering, manifest.objectives)
     findings.append(backups_finding(manifest))
     run.conclude(findings, summary=in_a_sentence(findings))
 

@@ -11,7 +11,7 @@ import msgspec
 from nvcops.core import slo
 from nvcops.core.checks import Check, Finding, Verdict
 from nvcops.core.manifest import Bound, Manifest, Objectives, ServiceEntry
-from nvcops.core.target import ScrapeSummary, Target
+from nvcops.core.target import Answers, ScrapeSummary, Target
 from nvcops.core.units import Count, Ratio, Seconds
 
 Q = TypeVar("Q", Seconds, Ratio)
@@ -34,6 +34,19 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     slow_sum_s: float
     buckets: tuple[tuple[float, float], ...]
     outcomes: dict[str, float]
+
+
+class Answering(msgspec.Struct, frozen=True):
+    """How quickly a service's front door and its instances answered when they were asked whether they are ready."""
+
+    service: str
+    answers: tuple[Answers, ...]
+
+
+def answering(target: Target, start: dt.datetime, end: dt.datetime) -> list[Answering]:
+    """Look up how quickly front doors and instances answered lately."""
+    names = [entry.name for entry in target.manifest.services]
+    return [Answering(name, tuple(target.metrics.answers(name, start, end))) for name in names]
 
 
 def figures(target: Target, start: dt.datetime, end: dt.datetime) -> list[Figures]:
@@ -78,9 +91,11 @@ ERRORS = Check("kpi.errors", "Errors", "the service's log at level error; /metri
 RESPONSE_NOW = Check("kpi.response_now", "Response now", RESPONSE.next_step)
 ERRORS_NOW = Check("kpi.errors_now", "Errors now", ERRORS.next_step)
 OUTCOMES = Check("kpi.outcomes", "Outcomes", "are customers there? the front door's line; the service's log")
+ANSWERS = Check("kpi.answers_now", "Answers now", "what holds it up? its log, its CPU, the database's lock waits")
 AGE = Check("kpi.metrics_age", "Metrics age", "is `nvcops serve` running? can it reach the service's metrics?")
 _ERRORS_NOW_CRITICAL = 10  # times the objective: at this rate a month's error budget is gone in three days
 _RESPONSE_NOW_CRITICAL = 2
+_ANSWERS_MIN = 3
 
 
 def kpi_findings(
@@ -130,8 +145,7 @@ def availability_finding(figures: Figures, objectives: Objectives) -> Finding:
     good = slo.share(figures.scrapes.ready, figures.scrapes.asked)
     if good is None:
         return AVAILABILITY.unknown("nobody asked: `nvcops serve` does", subject=figures.service)
-    budget = slo.budget_left(objectives.availability, good)
-    observed = f"{good}, {_coverage(figures)}, error budget left {budget}"
+    observed = f"{good}, {_coverage(figures)}, {_budget(slo.budget_left(objectives.availability, good))}"
     return AVAILABILITY.at_least(good, _exactly(objectives.availability), subject=figures.service, observed=observed)
 
 
@@ -149,8 +163,8 @@ def errors_finding(figures: Figures, objectives: Objectives, least: int) -> Find
     bad = slo.share(figures.errors, figures.requests or 0)
     if bad is None or (figures.requests or 0) < least:
         return ERRORS.unknown(_too_few(figures.requests, least, figures), subject=figures.service)
-    budget = slo.budget_left(1 - objectives.error_ratio, 1 - bad)
-    observed = f"{bad} ({Count(figures.errors)} of {Count(figures.requests or 0)}), error budget left {budget}"
+    budget = _budget(slo.budget_left(1 - objectives.error_ratio, 1 - bad))
+    observed = f"{bad} ({Count(figures.errors)} of {Count(figures.requests or 0)}), {budget}"
     return ERRORS.at_most(bad, _exactly(objectives.error_ratio), subject=figures.service, observed=observed)
 
 
@@ -189,9 +203,43 @@ def _of_now(figures: Figures, manifest: Manifest) -> list[Finding]:
     ]
 
 
+def answering_findings(seen: Sequence[Answering], objectives: Objectives) -> list[Finding]:
+    """How quickly each answered lately: an instance that hangs now and then is not seen by one look at it.
+
+    >>> seen = Answering("bank", (Answers("bank-1", 10, 0.32), Answers("bank-2", 2, 0.1)))
+    >>> [(line.subject, line.verdict.name) for line in answering_findings([seen], Objectives())]
+    [('bank-1', 'WARNING'), ('bank-2', 'UNKNOWN')]
+    """
+    findings = []
+    for service in seen:
+        for answers in service.answers:
+            subject = answers.instance or service.service
+            if answers.count < _ANSWERS_MIN:
+                findings.append(ANSWERS.unknown(f"{answers.count} answers prove nothing", subject=subject))
+            else:
+                written = f"{Seconds(answers.mean_s)} on average, {answers.count} times"
+                limit = _slow(objectives)
+                findings.append(ANSWERS.at_most(Seconds(answers.mean_s), limit, subject=subject, observed=written))
+    return findings
+
+
+def _slow(objectives: Objectives) -> Bound[Seconds]:
+    mean = objectives.response_mean
+    return Bound(warning=mean, critical=Seconds(mean * _RESPONSE_NOW_CRITICAL))
+
+
 def _exactly(objective: Q) -> Bound[Q]:
     """An objective has no warning: it is met or missed."""
     return Bound(warning=objective, critical=objective)
+
+
+def _budget(left: Ratio) -> str:
+    """What is left of the error budget, in words.
+
+    >>> _budget(Ratio(0.8)), _budget(Ratio(-1.5))
+    ('80 % of the error budget left', 'the error budget is used up 2.5 times')
+    """
+    return f"{left} of the error budget left" if left >= 0 else f"the error budget is used up {Count(1 - left)} times"
 
 
 def _p99(figures: Figures) -> str:
