@@ -91,6 +91,12 @@ def report_lines(run: RunRecord, zone: ZoneInfo) -> Iterator[tuple[Verdict | Non
     if run.summary:
         yield None, ""
         yield run.verdict, run.summary
+    for finding in run.findings:
+        if finding.accepted:
+            yield (
+                None,
+                f"Accepted as it is: {_label(finding)}, {finding.verdict.name} ({finding.observed}), {finding.accepted}",
+            )
 
 
 def _signed(result: object) -> str:

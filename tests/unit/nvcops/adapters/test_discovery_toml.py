@@ -27,7 +27,11 @@ PATH = Path("/somewhere/platform.toml")
 
 def found(**changes: object) -> Found:
     service = ServiceFound(url="http://shop.example.com", ready="/health")
-    person = PersonFound(name="dana", full_name="Dana", key="ssh-ed25519 AAAA dana")
+    person = PersonFound(
+        name="dana",
+        full_name="Dana",
+        key="ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA dana",
+    )
     return Found(**{"host": "ops-1", "time_zone": "UTC", "person": person, "service": service, **changes})  # type: ignore[arg-type]
 
 
@@ -44,7 +48,9 @@ def test_the_least_that_can_be_found_is_a_valid_manifest() -> None:
     manifest = read(found())
     assert manifest.services[0].ready == "/health"
     assert (manifest.database, manifest.cache, manifest.proxy, manifest.disks) == (None, None, None, ())
-    assert manifest.people[0].ssh_keys == ("ssh-ed25519 AAAA dana",)
+    assert manifest.people[0].ssh_keys == (
+        "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA dana",
+    )
 
 
 def test_all_that_can_be_found_is_written() -> None:

@@ -63,6 +63,7 @@ def test_a_report_says_what_was_seen_the_limit_and_the_next_step() -> None:
         "  ? UNKNOWN   Backups                 no backups are configured",
         "              accepted: by omar until 2026-12-31: soon",
         "  1 of 2 lines needs you.",
+        "Accepted as it is: Backups, UNKNOWN (no backups are configured), by omar until 2026-12-31: soon",
     ]
 
 
