@@ -165,7 +165,7 @@ class ScrapeSummary(msgspec.Struct, frozen=True):
 
 
 class Answers(msgspec.Struct, frozen=True):
-    """How often an instance (empty: the front door) answered whether it is ready, and in how many seconds on average."""
+    """How often an instance (empty: the front door) answered whether it is ready; seconds on average."""
 
     instance: str
     count: int
