@@ -7,7 +7,6 @@ Works on any DB-API connection to SQLite or PostgreSQL.
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 from nvcops.core.errors import UsageError
@@ -63,11 +62,15 @@ def drain(connection: Any, log: Log) -> int:
 
 
 def _driver(connection: Any) -> str:
-    """The DB-API module of a connection."""
-    name = type(connection).__module__.partition(".")[0]
-    if name not in _MARK or name not in sys.modules:
-        raise UsageError(f"an outbox needs a connection of sqlite3 or psycopg, not of {name}")
-    return name
+    """The DB-API module of a connection, or of the class that it was made from."""
+    for base in type(connection).__mro__:
+        name = base.__module__.partition(".")[0]
+        if name in _MARK:
+            return name
+    raise UsageError(
+        f"an outbox needs a connection of sqlite3 or psycopg, not a {type(connection).__name__}",
+        hint="give the driver's own connection",
+    )
 
 
 def _in_transaction(connection: Any, driver: str) -> bool:

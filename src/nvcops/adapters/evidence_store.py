@@ -60,17 +60,18 @@ class Store:
         self.path = path
         fresh = files.create_private(path)
         with sentences(path):
-            self._writer = self._connect(timeout_s=0)
-            self._reader = self._connect(timeout_s=READ_DEADLINE_S)
+            self._writer = self._connect()
+            self._reader = self._connect()
         self._write_lock, self._read_lock = threading.Lock(), threading.Lock()
         try:
             self._prepare(may_be_empty=fresh)
+            self._writer.execute("PRAGMA busy_timeout = 0")  # from here on `transaction` does the waiting
         except BaseException:
             self.close()
             raise
 
-    def _connect(self, *, timeout_s: float) -> sqlite3.Connection:
-        connection = sqlite3.connect(self.path, timeout=timeout_s, isolation_level=None, check_same_thread=False)
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(self.path, timeout=READ_DEADLINE_S, isolation_level=None, check_same_thread=False)
         connection.execute("PRAGMA synchronous = FULL")
         return connection
 
@@ -144,7 +145,7 @@ class Store:
             try:
                 self._writer.execute("BEGIN IMMEDIATE")
             except sqlite3.OperationalError as error:
-                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
                     raise
                 time.sleep(POLL_S)
             else:

@@ -90,7 +90,7 @@ def test_an_open_transaction_is_not_drained(records: sqlite3.Connection, log: Ev
     record(records, entry(0))
     with pytest.raises(UsageError, match="outside of a transaction"):
         drain(records, log)
-    with pytest.raises(UsageError, match="of the kind '[?]'"):
+    with pytest.raises(UsageError, match=r"of the kind '[?]'"):
         enqueue(records, Entry(id="x", time="2026-01-05T13:00:00Z", kind="?"))
     with pytest.raises(UsageError, match="connection of sqlite3 or psycopg"):
         enqueue(object(), entry(0))
