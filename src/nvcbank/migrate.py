@@ -66,7 +66,8 @@ async def migrate(connection: asyncpg.Connection, migrations: list[Migration]) -
     await connection.execute("SELECT pg_advisory_lock($1)", _LOCK)
     try:
         await ensure_roles(connection)
-        await connection.execute(f"CREATE SCHEMA IF NOT EXISTS bank AUTHORIZATION {OWNER}")
+        if await connection.fetchval("SELECT to_regnamespace('bank') IS NULL"):
+            await connection.execute(f"CREATE SCHEMA bank AUTHORIZATION {OWNER}")
         await connection.execute(f"SET ROLE {OWNER}")
         await connection.execute("SET search_path = bank, pg_temp")
         await connection.execute(

@@ -107,7 +107,8 @@ class Bank:
         self.port = free_ports(1)[0]
         self.log = world.folder / f"{database}-{instance}-{self.port}.jsonl"
         env = world.environment(database, NVCBANK_INSTANCE=instance, NVCBANK_LOG=str(self.log), **more)
-        self._instance = bank.Instance(instance, self.port, self.log.with_suffix(".out"), env)
+        offset_s = float(more.get("NVCBANK_CLOCK_OFFSET_S", "0"))
+        self._instance = bank.Instance(instance, self.port, self.log.with_suffix(".out"), env, offset_s)
         self.process = self._instance.process
         self.client = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=10, trust_env=False)
 

@@ -9,7 +9,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))  # the world is shared with the drills
 
-import bank_world  # noqa: E402
+import bank_world
 
 
 @pytest.fixture(scope="session")
