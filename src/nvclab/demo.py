@@ -17,6 +17,8 @@ WATCHED_S = 20
 SETTLE_DEADLINE_S = 90
 COMMAND_DEADLINE_S = 180
 MORNING = "morning-health-check"
+VERDICTS = (0, 1, 2, 3)  # each is an answer: OK, WARNING, CRITICAL, UNKNOWN
+NOTE = "read the summary of the last 24 hours; nothing that needs an incident"
 
 
 @click.command()
@@ -68,36 +70,21 @@ def _morning(folder: Path) -> str:
     """Run the morning until it waits for a person, attest as them, and show how it ended. Returns the run's id."""
     target = ("--target", folder / "platform.toml")
     _say("08:00: the morning health check")
-    asked = _run("nvcops", "run", MORNING, "--no-wait", "--json", *target, quiet=True, codes=(0, 1, 2, 3))
+    asked = _run("nvcops", "run", MORNING, "--no-wait", "--json", *target, quiet=True, codes=VERDICTS)
     run = json.loads(asked.stdout)
-    waiting = [step for step in run["steps"] if step["state"] == "waiting"]
-    for step in waiting:
-        _say(f"it waits for a person: {step['title']} - dana reads the summary and signs (in this demo, we do)")
-        note = "read the summary of the last 24 hours; nothing that needs an incident"
-        key = folder / "keys" / "dana"
-        _run(
-            "nvcops",
-            "attest",
-            run["id"],
-            step["name"],
-            "--as",
-            "dana",
-            "--key",
-            key,
-            "--note",
-            note,
-            *target,
-            quiet=True,
-        )
+    for step in run["steps"]:
+        if step["state"] == "waiting":
+            _say(f"it waits for a person: {step['title']}. Dana reads and signs (in this demo, we do)")
+            as_dana = ("--as", "dana", "--key", folder / "keys" / "dana", "--note", NOTE)
+            _run("nvcops", "attest", run["id"], step["name"], *as_dana, *target, quiet=True, codes=VERDICTS)
     deadline = time.monotonic() + SETTLE_DEADLINE_S
-    while run["state"] != "concluded":
+    while run["state"] not in {"concluded", "failed", "cancelled"}:
         if time.monotonic() > deadline:
-            raise click.ClickException(
-                f"run {run['id']} did not conclude within {SETTLE_DEADLINE_S} s: see nvcops show {run['id']}"
-            )
+            raise click.ClickException(f"{run['id']} did not conclude within {SETTLE_DEADLINE_S} s")
         time.sleep(0.5)
-        run = json.loads(_run("nvcops", "show", run["id"], "--json", *target, quiet=True, codes=(0, 1, 2, 3)).stdout)
-    _run("nvcops", "show", run["id"], *target, codes=(0, 1, 2, 3))
+        shown = _run("nvcops", "show", run["id"], "--json", *target, quiet=True, codes=VERDICTS)
+        run = json.loads(shown.stdout)
+    _run("nvcops", "show", run["id"], *target, codes=VERDICTS)
     if run["verdict"] != 0:
         raise click.ClickException(
             "the bank did not pass its morning: the report above says which line, and what to do next"

@@ -16,7 +16,7 @@ from nvcops.adapters.identity_ssh import find_signer
 from nvcops.adapters.runs import Runs
 from nvcops.adapters.runs_evidence import Notify
 from nvcops.adapters.runs_schedule import cadences
-from nvcops.adapters.runs_serve import Server
+from nvcops.adapters.runs_serve import Job, Server
 from nvcops.adapters.scrape import Scraper
 from nvcops.adapters.target import connect
 from nvcops.core import procedures, schedule
@@ -78,5 +78,5 @@ def server(runs: Runs, on_step: Callable[[RunRecord, StepRecord], None]) -> Serv
             if log.size():
                 log.checkpoint(schedule.now())
 
-    jobs = [(scraper.name, scraper.interval_s, scraper), ("checkpoint", CHECKPOINT_EVERY_S, checkpoint)]
+    jobs: list[Job] = [(scraper.name, scraper.interval_s, scraper), ("checkpoint", CHECKPOINT_EVERY_S, checkpoint)]
     return Server(runs, jobs, on_step=on_step)

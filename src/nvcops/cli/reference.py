@@ -136,7 +136,7 @@ def _table(kind: Any, prefix: str) -> Iterator[str]:
 def _inner(kind: Any) -> tuple[Any, bool]:
     """The struct inside of Optional[...] or tuple[..., ...], and whether there may be many."""
     many = False
-    while not msgspec.inspect.is_struct_type(kind) and getattr(kind, "__args__", ()):
+    while not msgspec.inspect.is_struct_type(kind) and getattr(kind, "__args__", None):
         many = many or getattr(kind, "__origin__", None) in (tuple, dict)
         arguments = [a for a in kind.__args__ if a not in (type(None), Ellipsis, str)]
         if not arguments:

@@ -93,10 +93,8 @@ def report_lines(run: RunRecord, zone: ZoneInfo) -> Iterator[tuple[Verdict | Non
         yield run.verdict, run.summary
     for finding in run.findings:
         if finding.accepted:
-            yield (
-                None,
-                f"Accepted as it is: {_label(finding)}, {finding.verdict.name} ({finding.observed}), {finding.accepted}",
-            )
+            said = f"{_label(finding)}, {finding.verdict.name} ({finding.observed})"
+            yield None, f"Accepted as it is: {said}, {finding.accepted}"
 
 
 def _signed(result: object) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -44,17 +45,16 @@ def _command(entry: Procedure) -> click.Command:
     def invoke(**given: Any) -> int:
         return _run(entry, **given)
 
-    command = click.Command(
-        entry.name, callback=invoke, help=entry.description, params=[_parameter(o) for o in entry.options]
+    options: list[click.Parameter] = [_parameter(option) for option in entry.options]
+    command = click.Command(entry.name, callback=invoke, help=entry.description, params=options)
+    target_option(command)
+    click.option("--dry-run", is_flag=True, help="Read and decide, but act on nothing: say what would be done.")(
+        command
     )
-    for add in (
-        target_option,
-        click.option("--dry-run", is_flag=True, help="Read and decide, but act on nothing: say what would be done."),
-        click.option("--wait/--no-wait", default=None, help="Wait for people. Default: in a terminal, yes."),
-        json_option,
-        *person_options,
-    ):
-        command = add(command)
+    click.option("--wait/--no-wait", default=None, help="Wait for people. Default: in a terminal, yes.")(command)
+    json_option(command)
+    for option in person_options:
+        option(command)
     return command
 
 
@@ -90,4 +90,4 @@ def _waits(wait: bool | None, as_json: bool) -> bool:
     """Whether to stay until the people that the run asks for have answered."""
     if wait is not None:
         return wait
-    return not as_json and click.get_text_stream("stdin").isatty()
+    return not as_json and sys.stdin.isatty()

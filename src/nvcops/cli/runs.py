@@ -25,7 +25,11 @@ STAY_S_MAX = 120.0
 @click.command("runs")
 @target_option
 @click.option(
-    "--state", "states", multiple=True, type=click.Choice([*RunState]), help="Only in this state (repeatable)."
+    "--state",
+    "states",
+    multiple=True,
+    type=click.Choice([state.value for state in RunState]),
+    help="Only in this state (repeatable).",
 )
 @click.option("--procedure", default="", help="Only of this procedure.")
 @click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 1000), help="So many, the newest first.")

@@ -36,9 +36,8 @@ def serve(target_path: Path | None, quiet: bool) -> None:
 
     with wiring.open_runs(manifest, notify=_say, kind="serve") as runs:
         if not quiet:
-            _say(
-                f"serving {manifest.platform.name}: {len(manifest.services)} services, state in {manifest.platform.state}"
-            )
+            watched = ", ".join(service.name for service in manifest.services)
+            _say(f"serving {manifest.platform.name} ({watched}); state in {manifest.platform.state}")
         wiring.server(runs, on_step).work(stop)
     if not quiet:
         _say("stopped")
