@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import msgspec
 
@@ -113,20 +114,21 @@ def cache(target: Target) -> Reading | None:
     if target.cache is None:
         return None
     try:
-        info = target.cache.info()
+        return Reading(name=target.cache.name, cache=cache_of(target.cache.info()))
     except TargetError as error:
         return Reading(name=target.cache.name, trouble=error.sentence)
+
+
+def cache_of(info: Mapping[str, Any]) -> Cache:
+    """What matters of the fields of INFO."""
     bad = [key for key in ("rdb_last_bgsave_status", "aof_last_write_status") if info.get(key, "ok") != "ok"]
-    return Reading(
-        name=target.cache.name,
-        cache=Cache(
-            version=str(info.get("valkey_version") or info.get("redis_version", "")),
-            memory=int(info.get("used_memory", 0)),
-            memory_max=int(info.get("maxmemory") or info.get("total_system_memory") or 0),
-            evicted=int(info.get("evicted_keys", 0)),
-            rejected=int(info.get("rejected_connections", 0)),
-            unsaved=", ".join(f"{key} {info[key]}" for key in bad),
-        ),
+    return Cache(
+        version=str(info.get("valkey_version") or info.get("redis_version", "")),
+        memory=int(info.get("used_memory", 0)),
+        memory_max=int(info.get("maxmemory") or info.get("total_system_memory") or 0),
+        evicted=int(info.get("evicted_keys", 0)),
+        rejected=int(info.get("rejected_connections", 0)),
+        unsaved=", ".join(f"{key} {info[key]}" for key in bad),
     )
 
 
