@@ -80,7 +80,7 @@ def report_lines(run: RunRecord, zone: ZoneInfo) -> Iterator[tuple[Verdict | Non
         yield None, ""
         yield section.verdict, f"{section.procedure}: {verdict_word(section.verdict)}"
         yield from ((verdict, f"  {line}") for verdict, line in finding_lines(section.findings))
-        if section.summary:
+        if section.summary and section.summary != run.summary:  # the run's own stands at the end
             yield None, f"  {section.summary}"
     for step in run.steps:
         if step.kind in (StepKind.ATTEST, StepKind.APPROVE) and step.state is RunState.CONCLUDED:
