@@ -74,8 +74,9 @@ class Nvcops:
     @property
     def environment(self) -> dict[str, str]:
         """What the program may know; nothing of whoever runs the tests."""
-        kept = {name: os.environ[name] for name in ("PATH", "LANG", "LC_ALL", "TMPDIR") if name in os.environ}
-        return kept | {"HOME": str(self.home), "USER": "dana", "LOGNAME": "dana"} | self.extra
+        kept = {name: os.environ[name] for name in ("PATH", "LANG", "LC_ALL") if name in os.environ}
+        own = {"HOME": str(self.home), "TMPDIR": str(self.folder / "tmp"), "USER": "dana", "LOGNAME": "dana"}
+        return kept | own | self.extra
 
     def __call__(self, *arguments: object, timeout_s: float = PATIENCE_S) -> subprocess.CompletedProcess[str]:
         """Run it to its end."""
@@ -204,6 +205,7 @@ def nvcops(tmp_path: Path) -> Nvcops:
     ssh = tmp_path / "home" / ".ssh"
     ssh.mkdir(parents=True, mode=0o700)
     public_key(ssh, "id_ed25519")
+    (tmp_path / "tmp").mkdir()
     return Nvcops(tmp_path, tmp_path / "home")
 
 
