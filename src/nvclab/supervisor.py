@@ -10,6 +10,7 @@ import contextlib
 import datetime as dt
 import os
 import queue
+import shutil
 import signal
 import time
 from concurrent.futures import Future
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 COMMAND_DEADLINE_S = 110.0
+ROOM_MIB = 500  # two databases with their WAL, and the logs of a day
 
 
 class Cancelled(BaseException):
@@ -58,6 +60,7 @@ class Supervisor:
         self.layout.folder.mkdir(parents=True, exist_ok=True)
         with self.layout.locked(), self._signals():
             leftovers.clean(self.layout)
+            self._look_for_room()
             record = new_record(self._ports())
             self.layout.prepare()
             self.layout.write_record(record)
@@ -134,6 +137,12 @@ class Supervisor:
             board.forget_at_end()
         except LabError as error:  # remembered in D/faults.json, and undone at the next start
             self._log(f"not undone: {error.sentence}")
+
+    def _look_for_room(self) -> None:
+        free_mib = shutil.disk_usage(self.layout.folder).free >> 20
+        if free_mib < ROOM_MIB:
+            sentence = f"The disk is full: {self.layout.folder} has {free_mib} MiB left, a lab needs {ROOM_MIB} MiB."
+            raise LabError(sentence, hint="make room, or choose another --dir")
 
     def _ports(self) -> dict[str, int]:
         chosen: dict[str, int] = {}

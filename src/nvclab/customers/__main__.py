@@ -1,4 +1,4 @@
-"""python -m nvclab.customers --port P --users N --folder D [--think-s 10] [--ramp-s 20] [--connections 400]."""
+"""python -m nvclab.customers --port P --users N --folder D [--think-s 10] [--connections 400]."""
 
 from __future__ import annotations
 
@@ -30,17 +30,14 @@ _REPORT_TICKS = 10
 @click.option("--users", type=click.IntRange(1), required=True)
 @click.option("--folder", type=click.Path(path_type=Path, exists=True), required=True)
 @click.option("--think-s", type=float, default=10.0)
-@click.option("--ramp-s", type=float, default=None)
 @click.option("--connections", type=int, default=400)
-def main(port: int, users: int, folder: Path, think_s: float, ramp_s: float | None, connections: int) -> None:
+def main(port: int, users: int, folder: Path, think_s: float, connections: int) -> None:
     """Be N users of the bank until SIGTERM."""
     password = Path(os.environ["NVCLAB_PASSWORD_FILE"]).read_text(encoding="ascii").strip()
     roster = json.loads((folder / "roster.json").read_text(encoding="utf-8"))
     customers = [Customer(login=login, account=account) for login, account, _ in roster]
     random.shuffle(customers)
-    # A sign-in costs the bank 20 ms of a core: no more of them a second than leave it room for the others.
-    ramp = ramp_s if ramp_s is not None else max(2.0, min(users, len(customers)) / 30)
-    uvloop.run(_live(Crowd(_behaviour(customers, password, port, connections), users, think_s, ramp), folder))
+    uvloop.run(_live(Crowd(_behaviour(customers, password, port, connections), users, think_s), folder))
 
 
 def _behaviour(customers: list[Customer], password: str, port: int, connections: int) -> Behaviour:
@@ -53,9 +50,9 @@ async def _live(crowd: Crowd, folder: Path) -> None:
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     book = Book(folder / "acknowledgements.jsonl")
-    arrivals = asyncio.create_task(crowd.arrive())
+    visits = asyncio.create_task(crowd.live())
     ticks = 0
-    while not stop.is_set() and not arrivals.done():
+    while not stop.is_set() and not visits.done():
         if ticks % _REPORT_TICKS == 0:
             _report(crowd, folder / "figures.json")
         _keep(crowd, book)
@@ -65,13 +62,13 @@ async def _live(crowd: Crowd, folder: Path) -> None:
             await asyncio.wait_for(stop.wait(), _BOOK_S)
         except TimeoutError:
             continue
-    arrivals.cancel()
+    visits.cancel()
     crowd.behaviour.pool.close()
     await asyncio.sleep(0)  # lets the closed connections tell those who wait, so that the book knows them
     _keep(crowd, book)
     book.close()
-    if arrivals.done() and not arrivals.cancelled():
-        arrivals.result()  # raises what ended it
+    if visits.done() and not visits.cancelled():
+        visits.result()  # raises what ended it
 
 
 def _keep(crowd: Crowd, book: Book) -> None:
@@ -83,7 +80,8 @@ def _keep(crowd: Crowd, book: Book) -> None:
 def _report(crowd: Crowd, path: Path) -> None:
     figures = crowd.behaviour.figures
     figures.turn(time.monotonic())
-    publish(path, {"pid": os.getpid(), "users": crowd.active, "users_wanted": crowd.users, **figures.as_data()})
+    who = {"pid": os.getpid(), "at_s": time.monotonic(), "users": crowd.active, "users_wanted": crowd.users}
+    publish(path, {**who, **figures.as_data()})
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """What customers do: they sign in, look at their balance and their entries, and pay each other.
 
-A small share of it goes wrong as it does in life: wrong passwords, and payments that the bank must decline. Payments
-whose outcome is unknown are tried again with the same key until the bank answers.
+Each signs in once, a few at a time, and comes from then on; whoever loses their session signs in again, and what they
+wanted meanwhile counts as an error. A small share of it goes wrong as it does in life: wrong passwords, and payments
+that the bank must decline. Payments whose outcome is unknown are tried again with the same key until the bank answers.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ TOO_MUCH_MINOR = 4_900_000  # below the limit of one payment, above what anybody
 RETRIES_MAX = 12
 _RETRY_FIRST_S, _RETRY_MAX_S = 0.5, 10.0
 RETRYING_MAX = 5_000
+_SIGN_IN_PAUSE_S = 1.0
 _OK = range(200, 300)
 _UNAUTHORIZED = 401
 
@@ -41,7 +43,7 @@ class Customer:
     login: str
     account: int
     token: str | None = None
-    signing_in: bool = False
+    came: bool = False  # has been signed in at least once
 
 
 @dataclass
@@ -68,12 +70,23 @@ class Behaviour:
     figures: Figures
     book: list[Acknowledgement] = field(default_factory=list)  # emptied into the file by its owner, many times a second
     retrying: int = 0
+    signed_out: asyncio.Queue[Customer] = field(default_factory=asyncio.Queue)
+
+    async def sign_in_those_who_are_out(self) -> None:
+        """For ever: sign in whoever is signed out, as one of several such tasks; who is refused waits in line again."""
+        while True:
+            customer = await self.signed_out.get()
+            over = asyncio.Event()
+            self._sign_in(customer, time.monotonic(), over.set)
+            await over.wait()
+            if customer.token is None:
+                self.signed_out.put_nowait(customer)
+                await asyncio.sleep(_SIGN_IN_PAUSE_S)
 
     def act(self, customer: Customer, due: float) -> None:
         """One request of a customer that was due at `due` (monotonic); latency counts from then."""
         if customer.token is None:
-            if not customer.signing_in:
-                self._sign_in(customer, due)
+            self._note("signed out", 0, due, error=True)
             return
         dice = random.randrange(1000)  # noqa: S311 - load, not secrets
         for share, deed in (
@@ -95,18 +108,18 @@ class Behaviour:
     def _read(self, customer: Customer, due: float, kind: str, path: str) -> None:
         def done(status: int, _: bytes) -> None:
             self._note(kind, status, due, error=status not in _OK)
-            self._forget_token(customer, status)
+            self._forget_token(customer, status, used)
 
+        used = customer.token
         self.pool.send(Request(encode("GET", path, headers=_authorized(customer)), done))
 
-    def _sign_in(self, customer: Customer, due: float) -> None:
+    def _sign_in(self, customer: Customer, due: float, over: Callable[[], None] = lambda: None) -> None:
         def done(status: int, body: bytes) -> None:
-            customer.signing_in = False
             self._note("sign-in", status, due, error=status not in _OK)
             if status in _OK:
-                customer.token = str(json.loads(body)["token"])
+                customer.token, customer.came = str(json.loads(body)["token"]), True
+            over()
 
-        customer.signing_in = True
         self._post_session(customer.login, self.password, done)
 
     def _mistype(self, customer: Customer, due: float) -> None:
@@ -148,11 +161,12 @@ class Behaviour:
             self._note("payment" if payment.attempts == 1 else "payment again", status, due, error=status not in _OK)
             entry = Acknowledgement(time.time(), payment.key, payment.hash, payment.attempts, outcome, number, status)
             self.book.append(entry)
-            self._forget_token(customer, status)
+            self._forget_token(customer, status, used)
             if not known:
                 self._try_again(customer, payment)
 
         payment.attempts += 1
+        used = customer.token
         headers = (*_authorized(customer), f"Idempotency-Key: {payment.key}")
         self.pool.send(Request(encode("POST", "/v1/payments", payment.body, headers), done))
 
@@ -172,10 +186,11 @@ class Behaviour:
     def _note(self, kind: str, status: int, due: float, *, error: bool) -> None:
         self.figures.add(kind, str(status), (time.monotonic() - due) * 1000, error=error)
 
-    @staticmethod
-    def _forget_token(customer: Customer, status: int) -> None:
-        if status == _UNAUTHORIZED:
+    def _forget_token(self, customer: Customer, status: int, used: str | None) -> None:
+        """The bank does not know the session any more: sign in again, once for all who share it."""
+        if status == _UNAUTHORIZED and used is not None and customer.token == used:
             customer.token = None
+            self.signed_out.put_nowait(customer)
 
 
 def _authorized(customer: Customer) -> tuple[str, ...]:

@@ -22,7 +22,7 @@ _TOOL_DEADLINE_S = 120.0
 
 def run(*arguments: str, env: Mapping[str, str]) -> str:
     """Run one command of the bank to its end; PartFailed with what it said when it fails."""
-    return run_tool([*PROGRAM, *arguments], env=env, deadline_s=_TOOL_DEADLINE_S)
+    return run_tool([*PROGRAM, *arguments], env=env, deadline_s=_TOOL_DEADLINE_S, name=f"nvcbank {arguments[0]}")
 
 
 @dataclass

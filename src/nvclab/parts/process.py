@@ -135,9 +135,10 @@ def run_tool(
     env: Mapping[str, str] | None = None,
     as_database_owner: bool = False,
     deadline_s: float = 60.0,
+    name: str = "",
 ) -> str:
     """Run a program to its end and return its stdout; PartFailed with what it said when it fails or takes too long."""
-    name = Path(argv[0]).name
+    name = name or Path(argv[0]).name
     try:
         done = subprocess.run(
             [*dying_with_parent(as_database_owner=as_database_owner), *argv],

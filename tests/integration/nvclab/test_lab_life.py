@@ -133,8 +133,7 @@ def test_the_customers_own_book_agrees_with_the_banks(lab: running.Lab) -> None:
 
 
 def test_the_bank_counts_what_the_customers_count(lab: running.Lab) -> None:
-    seen = lab.status()["customers"]
-    assert seen["users"] == 30
+    assert wait_until(lambda: lab.status()["customers"]["users"] == 30, 60)
     assert wait_until(lambda: lab.status()["customers"]["window_requests"] >= 20)
     kinds = {"balance", "entries", "payment", "sign-in"}
     assert wait_until(lambda: set(lab.status()["customers"]["kinds"]) >= kinds, 60)
