@@ -112,7 +112,7 @@ class Server:
         why = "is gone" if left.gone else "has not been heard of"
         self._runs.notify(f"{left.run.id} was left in the middle: its worker {left.run.worker} {why}")
         # The same for every process that notices it, so that the log has it once.
-        moment = dt.datetime.fromtimestamp(left.silent_since, dt.UTC)
+        moment = dt.datetime.fromtimestamp(left.silent_since, dt.UTC) if left.silent_since else left.run.requested
         entry = entries.run_entry(left.run, "run.abandoned", moment, again=True, worker=left.run.worker)
         self._runs.store.note([entry])
 

@@ -1,4 +1,4 @@
-"""Procedures to be run, killed and resumed in tests: what they act on is a folder, and every act leaves a line in it."""
+"""Procedures to be run, killed and resumed in tests: they act on a folder, and every act leaves a line in it."""
 
 from __future__ import annotations
 
