@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 
@@ -15,13 +16,35 @@ USAGE = 3
 
 def main(arguments: list[str] | None = None) -> None:
     """Run one command and end the process with its exit code."""
+    _prepare_streams()
     try:
         code = _code(arguments)
         sys.stdout.flush()
     except BrokenPipeError:  # the reader has seen enough: `nvcops runs | head -1`
         _forget_output()
         code = 0
+    except OSError as error:
+        _forget_output()
+        code = _say(f"{error.filename or 'the output'} cannot be used: {error.strerror or error}", "", USAGE)
     sys.exit(code)
+
+
+def _prepare_streams() -> None:
+    """A letter that the terminal does not have is no reason to stop, and neither is an output that is closed.
+
+    A closed one is opened on nothing: else the first file that we open would take its number, and what is printed
+    would go into it.
+    """
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    sys.stdout = sys.stdout or os.fdopen(1, "w", encoding="utf-8")
+    sys.stderr = sys.stderr or os.fdopen(2, "w", encoding="utf-8")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def _code(arguments: list[str] | None) -> int:
@@ -31,9 +54,6 @@ def _code(arguments: list[str] | None) -> int:
         code = nvcops.main(arguments, prog_name="nvcops", standalone_mode=False)
     except NvcopsError as error:
         return _say(error.sentence, error.hint, error.exit_code)
-    except click.exceptions.NoArgsIsHelpError as error:
-        click.echo(error.format_message(), err=True)
-        return USAGE
     except click.ClickException as error:
         return _wrong_usage(error)
     except (click.Abort, KeyboardInterrupt):
