@@ -7,6 +7,7 @@ store cannot be written, entries wait in the spool, and the next transaction of 
 from __future__ import annotations
 
 import datetime as dt
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Self
@@ -15,6 +16,7 @@ from nvcops.adapters import evidence_files as files
 from nvcops.adapters.evidence_audit import Audit, AuditReport
 from nvcops.adapters.evidence_export import read_part, write_bundle
 from nvcops.adapters.evidence_keys import load_key
+from nvcops.adapters.evidence_salts import Salts
 from nvcops.adapters.evidence_sequencer import PATIENCE_S, Sequencer
 from nvcops.adapters.evidence_spool import Spool
 from nvcops.adapters.evidence_store import Row, Store, checkpoints_of, read_tile, reader, size_of
@@ -22,7 +24,7 @@ from nvcops.adapters.evidence_witness import Witness
 from nvcops.core.errors import EvidenceError, NotFoundError, StateError, UsageError
 from nvcops.core.evidence import checkpoint as notes
 from nvcops.core.evidence import tiles
-from nvcops.core.evidence.bundle import Disclosure, seal
+from nvcops.core.evidence.bundle import seal
 from nvcops.core.evidence.entry import Entry, Redactor, decode, encode, microseconds
 from nvcops.core.evidence.merkle import inclusion_path
 
@@ -76,9 +78,12 @@ class EvidenceLog:
             return []
         return self._sequencer.append([self._row(entry) for entry in entries])
 
-    def fold(self) -> int:
-        """Bring in what waits in the spool; the number of files that still wait (their writers are at it)."""
-        return self._sequencer.fold()
+    def fold(self, elsewhere: Path | None = None) -> int:
+        """Bring in what waits in the spool; the number of files that still wait (their writers are at it).
+
+        `elsewhere` is another folder in which a `Spool` was kept while even the log's own could not be used.
+        """
+        return self._sequencer.fold(self.spool if elsewhere is None else Spool(elsewhere))
 
     def _row(self, entry: Entry) -> Row:
         data = encode(entry)
@@ -244,24 +249,33 @@ class EvidenceLog:
         path: Path,
         *,
         allowed_signers: Mapping[str, Sequence[str]] | None = None,
-        disclosed: Sequence[Disclosure] = (),
+        disclose: Sequence[str] = (),
     ) -> None:
         """Write the entries from start to stop as a bundle that verifies offline.
 
-        `allowed_signers` is the roster: person -> public SSH keys. `disclosed` is what `Salts.disclose` gave.
+        `allowed_signers` is the roster: person -> public SSH keys. `disclose` are commitments (see `salts`) whose
+        values go along.
 
         Raises:
             UsageError: it is no range of the log.
-            NotFoundError: no checkpoint covers it yet.
+            NotFoundError: no checkpoint covers it yet; or a value that was to be disclosed was erased.
             EvidenceError: the tree has a hole.
             StateError: the file cannot be written.
         """
         part = read_part(self.store, self.vkey, start, stop)
         tree = tiles.TiledTree(self.store.tile)
-        write_bundle(path, seal(part, tree, self.origin, self.key, roster=allowed_signers or {}, disclosed=disclosed))
+        values = self.salts.disclose(disclose) if disclose else []
+        write_bundle(path, seal(part, tree, self.origin, self.key, roster=allowed_signers or {}, disclosed=values))
+
+    @functools.cached_property
+    def salts(self) -> Salts:
+        """The salts behind the commitments that stand in entries in place of personal data."""
+        return Salts(self.folder)
 
     def close(self) -> None:
         """Close the files; everything acknowledged is on disk already."""
+        if "salts" in vars(self):
+            self.salts.close()
         self.store.close()
 
     def __enter__(self) -> Self:

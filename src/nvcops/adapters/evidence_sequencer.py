@@ -6,8 +6,6 @@ import sqlite3
 import threading
 from collections.abc import Sequence
 
-import msgspec
-
 from nvcops.adapters.evidence_spool import Claim, Spool, fold_away
 from nvcops.adapters.evidence_store import Row, Store, read_tile, reader, size_of
 from nvcops.core.errors import EvidenceError, NvcopsError, StateError
@@ -20,13 +18,15 @@ PATIENCE_AFTER_FAILURE_S = 0.25
 TURN_DEADLINE_S = 60.0
 
 
-class _Request(msgspec.Struct):
-    """What one caller of append waits for."""
+class _Request:
+    """What one caller of append waits for. Woken without being done, it is its turn to commit for all who wait."""
 
-    rows: list[Row]
-    indices: list[int] = []
-    error: NvcopsError | None = None
-    done: bool = False
+    def __init__(self, rows: list[Row]) -> None:
+        self.rows = rows
+        self.indices: list[int] = []
+        self.error: NvcopsError | None = None
+        self.done = False
+        self.woken = threading.Event()
 
 
 class Sequencer:
@@ -34,47 +34,70 @@ class Sequencer:
 
     def __init__(self, store: Store, spool: Spool) -> None:
         self._store, self._spool = store, spool
+        self._lock = threading.Lock()
         self._pending: list[_Request] = []
-        self._pending_lock, self._turn = threading.Lock(), threading.Lock()
+        self._led = False
         self._patience_s = PATIENCE_S
 
     def append(self, rows: list[Row]) -> list[int]:
         """The index of each row, durably; SPOOLED for all while the store cannot be written.
 
-        Whoever comes first commits for all who came while it waited for its turn.
+        While one transaction waits for the disk, the entries of the next gather: one of their callers leads it.
         """
         request = _Request(rows)
-        with self._pending_lock:
+        with self._lock:
             self._pending.append(request)
-        if not self._turn.acquire(timeout=TURN_DEADLINE_S):
-            raise StateError(f"the evidence log did not answer within {TURN_DEADLINE_S:g} s", hint="look at the disk")
-        try:
-            if not request.done:
-                with self._pending_lock:
-                    batch, self._pending = self._pending, []
-                self._commit(batch)
-        finally:
-            self._turn.release()
+            leads, self._led = not self._led, True
+        if not leads:
+            self._wait(request)
+        if not request.done:
+            self._lead()
         if request.error is not None:
             raise request.error
         return request.indices
 
-    def fold(self) -> int:
-        """Bring in what waits in the spool; the number of files that still wait.
+    def _wait(self, request: _Request) -> None:
+        if request.woken.wait(TURN_DEADLINE_S):
+            return
+        with self._lock:
+            if request.woken.is_set():
+                return
+            if request in self._pending:
+                self._pending.remove(request)
+        raise StateError(
+            f"the evidence log did not answer within {TURN_DEADLINE_S:g} s",
+            hint="look at the disk; appending the same entry again is harmless",
+        )
+
+    def _lead(self) -> None:
+        """Commit for all who wait, then hand over to one of those who came meanwhile."""
+        with self._lock:
+            batch, self._pending = self._pending, []
+        try:
+            self._commit(batch)
+        finally:
+            with self._lock:
+                self._led = bool(self._pending)
+                if self._pending:
+                    self._pending[0].woken.set()
+            for request in batch:
+                request.woken.set()
+
+    def fold(self, spool: Spool) -> int:
+        """Bring in what waits in a spool; the number of files that still wait.
 
         Raises:
             StateError: the store cannot be written.
         """
-        while waiting := len(self._spool.waiting()):
-            with self._turn:
-                self._sequence([])
-            if len(self._spool.waiting()) >= waiting:
+        while waiting := len(spool.waiting()):
+            self._sequence([], spool)
+            if len(spool.waiting()) >= waiting:
                 break
-        return len(self._spool.waiting())
+        return len(spool.waiting())
 
     def _commit(self, batch: list[_Request]) -> None:
         try:
-            self._sequence(batch)
+            self._sequence(batch, self._spool)
             self._patience_s = PATIENCE_S
         except (StateError, EvidenceError):
             self._patience_s = PATIENCE_AFTER_FAILURE_S
@@ -85,9 +108,9 @@ class Sequencer:
                 if not request.indices and request.error is None:
                     request.error = StateError("the entry was not recorded: the sequencer was interrupted")
 
-    def _sequence(self, batch: list[_Request]) -> None:
+    def _sequence(self, batch: list[_Request], spool: Spool) -> None:
         """One transaction: what waits in the spool first, then the batch, then the tiles over both."""
-        with self._spool.claims() as claims:
+        with spool.claims() as claims:
             with self._store.transaction(self._patience_s) as db:
                 tail = _Tail(db)
                 for claim in claims:

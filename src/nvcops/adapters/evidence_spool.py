@@ -81,7 +81,13 @@ class Spool:
 
     def waiting(self) -> list[Path]:
         """The files that are not folded yet."""
-        return sorted(self.folder.glob("*.spool"))
+        try:
+            with os.scandir(self.folder) as names:  # before every transaction: a third of the time of a glob
+                return sorted(self.folder / item.name for item in names if item.name.endswith(".spool"))
+        except FileNotFoundError:
+            return []  # somebody removed the folder: nothing waits in it
+        except OSError as error:
+            raise files.unusable(self.folder, error) from error
 
     def quarantined(self) -> list[Path]:
         """What could not be folded."""
@@ -109,7 +115,7 @@ class Spool:
         """
         for reason, data in zip(QUARANTINE, (claim.unfinished, claim.damaged, conflicting), strict=True):
             if data:
-                path = claim.path.with_suffix(f".{reason}")
+                path = (self.folder / claim.path.name).with_suffix(f".{reason}")
                 try:
                     files.write_all(path, data, os.O_TRUNC)
                     files.sync_folder(self.folder)

@@ -122,7 +122,7 @@ def verify_bundle(data: bytes, vkey: str = "") -> list[Verification]:
 
 def _signers(entries: Iterable[bytes], roster: Mapping[str, Sequence[str]]) -> dict[str, Sequence[str]]:
     """The part of the roster that signed something here: a bundle tells no more about people than it must."""
-    actors = {entry.actor for entry in map(decode, entries) if entry.kind in ("approval", "attestation")}
+    actors = {entry.actor for entry in map(decode, entries) if "signature" in entry.body}
     return {person: keys for person, keys in roster.items() if person in actors}
 
 

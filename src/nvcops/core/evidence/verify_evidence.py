@@ -243,7 +243,7 @@ class Bundle:
         return f"{len(leaves):,} entries from index {self.start} on lead to the roots of {len(notes)} checkpoints"
 
     def check_entries(self) -> str:
-        """Every entry is well formed, no id stands twice, and each approval and attestation is signed by its actor."""
+        """Every entry is well formed, no id stands twice, and and what people said is signed by them."""
         signers, seen, signed = self.members["allowed_signers"].decode().splitlines(), set[str](), 0
         for index, line in enumerate(self.lines, self.start):
             try:
@@ -251,12 +251,12 @@ class Bundle:
                 if set(entry) != FIELDS or not TIME.fullmatch(entry["time"]) or entry["id"] in seen:
                     raise InvalidError("malformed, or its id stands twice")
                 seen.add(entry["id"])
-                if entry["kind"] in ("approval", "attestation"):
+                if entry["kind"] in ("approval", "attestation") or "signature" in entry["body"]:
                     check_signed(entry, signers)
                     signed += 1
             except (ValueError, KeyError, TypeError) as error:
                 raise InvalidError(f"entry {index} is not valid: {error}", index) from None
-        return f"{len(seen):,} are well formed, {signed} approvals and attestations among them signed by their actors"
+        return f"{len(seen):,} are well formed, {signed} statements of people among them carry their signature"
 
     def check_disclosed(self) -> str:
         """Every disclosed value is the one that an entry commits to."""

@@ -13,7 +13,6 @@ import pytest
 
 from nvcops.adapters.evidence_export import verify_file
 from nvcops.adapters.evidence_log import EvidenceLog, open_log
-from nvcops.adapters.evidence_salts import Salts
 from nvcops.core.errors import EvidenceError, NotFoundError, StateError, UsageError
 from nvcops.core.evidence import Entry, Redactor
 from nvcops.core.evidence.checkpoint import open_checkpoint, split_notes, verify_proof
@@ -164,20 +163,20 @@ def test_an_export_verifies_and_needs_a_checkpoint(
 def test_personal_data_is_committed_to_disclosed_and_erased(
     log: EvidenceLog, entry: MakeEntry, now: dt.datetime, tmp_path: Path
 ) -> None:
-    with Salts(tmp_path / "state" / "evidence") as salts:
-        ann = salts.conceal("ann@bank.example", subject="customer-1")
-        bob = salts.conceal("bob@bank.example", subject="customer-2")
-        assert ann != salts.conceal("ann@bank.example", subject="customer-1")
-        log.append([entry(0, mail=ann), entry(1, mail=bob)])
-        log.checkpoint(now)
-        log.export(0, 2, tmp_path / "bundle", disclosed=salts.disclose([ann]))
-        assert all(line.holds for line in verify_file(tmp_path / "bundle", log.vkey))
-        assert b"ann@bank.example" in (tmp_path / "bundle").read_bytes()
-        assert b"bob@bank.example" not in (tmp_path / "bundle").read_bytes()
-        assert salts.erase("customer-1") == 2
-        with pytest.raises(NotFoundError, match="nothing is kept behind"):
-            salts.disclose([ann])
-        assert salts.disclose([bob])[0].value == "bob@bank.example"
+    salts = log.salts
+    ann = salts.conceal("ann@bank.example", subject="customer-1")
+    bob = salts.conceal("bob@bank.example", subject="customer-2")
+    assert ann != salts.conceal("ann@bank.example", subject="customer-1")
+    log.append([entry(0, mail=ann), entry(1, mail=bob)])
+    log.checkpoint(now)
+    log.export(0, 2, tmp_path / "bundle", disclose=[ann])
+    assert all(line.holds for line in verify_file(tmp_path / "bundle", log.vkey))
+    assert b"ann@bank.example" in (tmp_path / "bundle").read_bytes()
+    assert b"bob@bank.example" not in (tmp_path / "bundle").read_bytes()
+    assert salts.erase("customer-1") == 2
+    with pytest.raises(NotFoundError, match="nothing is kept behind"):
+        log.export(0, 2, tmp_path / "bundle", disclose=[ann])
+    assert salts.disclose([bob])[0].value == "bob@bank.example"
     everything = b"".join(path.read_bytes() for path in (tmp_path / "state").rglob("*") if path.is_file())
     assert b"ann@bank.example" not in everything
     assert not log.audit().problems

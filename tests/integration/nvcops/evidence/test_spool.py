@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from nvcops.adapters.evidence_log import EvidenceLog
+from nvcops.adapters.evidence_spool import Spool
 from nvcops.core.errors import EvidenceError, StateError
 from nvcops.core.evidence import SPOOLED, Entry
 from nvcops.core.evidence.entry import encode
@@ -67,6 +68,21 @@ def test_another_process_folds_them_in(log: EvidenceLog, reopen: Reopen, entry: 
         assert log.append([entry(3)]) == [SPOOLED]
     assert log.fold() == 0
     assert ids(log)[3:] == ["e3"]
+
+
+def test_a_spool_elsewhere_is_folded_in_with_nothing_dropped(
+    log: EvidenceLog, entry: MakeEntry, tmp_path: Path
+) -> None:
+    """For the time when not even the log's own folder can be used."""
+    elsewhere = Spool(tmp_path / "elsewhere" / "spool")
+    elsewhere.keep([encode(entry(0)), encode(entry(1)), encode(entry(2))])
+    (path,) = elsewhere.waiting()
+    path.write_bytes(path.read_bytes().replace(b'"n":1', b'"n":9') + b"unfinished")
+    assert log.fold(elsewhere.folder) == 0
+    assert ids(log) == ["e0", "e2"]
+    assert elsewhere.waiting() == elsewhere.quarantined() == []
+    assert {kept.suffix for kept in log.spool.quarantined()} == {".damaged", ".unfinished"}
+    assert log.audit().exit_code == 2
 
 
 def test_folding_twice_folds_once(log: EvidenceLog, entry: MakeEntry, tmp_path: Path) -> None:

@@ -91,7 +91,7 @@ def test_a_bundle_verifies() -> None:
     assert not failing(lines)
     assert "you gave" in lines[0].sentence
     assert "5 entries from index 0 on lead to the roots of 2 checkpoints" in lines[1].sentence
-    assert "1 approvals" in lines[2].sentence
+    assert "1 statements of people" in lines[2].sentence
     assert "1 disclosed" in lines[3].sentence
 
 
@@ -223,6 +223,9 @@ def test_a_signature_that_does_not_hold_is_named() -> None:
     unsigned = encode(msgspec.structs.replace(entry(3), kind="attestation", actor="ann"))
     lines = verify_bundle(bundle([*entries[:3], unsigned, entries[4]], 0, 5, [5]), VKEY)
     assert failing(lines) == {"entries": 3}
+    request = msgspec.structs.replace(entry(3), kind="request", actor="ann", body={"signature": SIGNED["signature"]})
+    lines = verify_bundle(bundle([*entries[:3], encode(request), entries[4]], 0, 5, [5]), VKEY)
+    assert failing(lines) == {"entries": 3}, "what carries a signature of any kind must hold"
     lines = verify_bundle(bundle(entries, 0, 5, [5], roster={"bob": ROSTER["ann"]}), VKEY)
     assert failing(lines) == {"entries": 1}
     assert "not one of 'ann' in the roster" in lines[2].sentence
