@@ -72,7 +72,8 @@ class Payer(asyncio.Protocol):
         self._sent_at = time.perf_counter()
         self._transport.write(
             f"POST /v1/payments HTTP/1.1\r\nHost: bank\r\nAuthorization: Bearer {token}\r\n"
-            f"Idempotency-Key: {self._key}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode()
+            f"Idempotency-Key: {self._key}\r\nContent-Type: application/json\r\n"
+            f"Content-Length: {len(body)}\r\n\r\n{body}".encode()
         )
 
     def data_received(self, data: bytes) -> None:

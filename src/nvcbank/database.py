@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import asyncpg
@@ -80,23 +80,35 @@ class Pool:
         assert self._pool is not None  # noqa: S101 - opened before anything is served
         try:
             connection = await self._pool.acquire(timeout=within_s)
-        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except (*_LOST, asyncpg.PostgresError) as error:
             raise PartDown("database", _why(error)) from error
         try:
             yield connection
-        except (OSError, TimeoutError, asyncpg.InterfaceError) as error:
-            connection.terminate()  # asking it to cancel could hang as long as the statement
-            raise PartDown("database", _why(error)) from error
+        except ValueError:  # an argument that does not fit its type: nothing was sent
+            raise
         except asyncpg.PostgresError as error:
             if not speaks_of_server(error):
                 raise
-            connection.terminate()
+            _discard(connection)
+            raise PartDown("database", _why(error)) from error
+        except _LOST as error:
+            _discard(connection)
             raise PartDown("database", _why(error)) from error
         except asyncio.CancelledError:
-            connection.terminate()
+            _discard(connection)
             raise
         finally:
             await self._pool.release(connection)
+
+
+# How a server's death shows in the driver, depending on where in the protocol it happens.
+_LOST = (OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+
+
+def _discard(connection: Any) -> None:
+    """Close a connection at once: asking it to cancel could hang as long as the statement."""
+    with suppress(asyncpg.InterfaceError):  # the pool noticed first, and took it back
+        connection.terminate()
 
 
 def speaks_of_server(error: asyncpg.PostgresError) -> bool:

@@ -154,7 +154,7 @@ class Poster(Generic[Answer]):
         self._metrics.group_size.observe(len(group))
         try:
             verdicts = await self._verdicts(group)
-        except asyncpg.PostgresError as error:
+        except (asyncpg.PostgresError, ValueError) as error:
             if len(group) == 1:
                 self._fail(group, error)
                 return

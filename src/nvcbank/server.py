@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import traceback
 from contextlib import suppress
+from pathlib import Path
 
 import uvloop
 
@@ -47,7 +49,7 @@ class Observer:
         problem = to_problem(error)
         if problem is not None:
             return problem
-        self._service.log.event("error", "bug", request.id, route=request.route, error=type(error).__name__)
+        self._service.log.event("error", "bug", request.id, route=request.route, **_place(error))
         return Problem(500, "internal", "this is our mistake; it was logged with the request's id")
 
 
@@ -91,7 +93,7 @@ async def _serve(host: str, port: int, settings: ServeSettings) -> int:
         raise SettingError(f"cannot listen on {host}:{port}: {error.strerror}", hint="choose another port") from None
     log.event("info", "server.started", version=__version__, port=port)
     await stop.wait()
-    service.draining = True
+    service.draining = listener.draining = True  # the balancer sees it, and every answer sends its client away
     log.event("info", "server.draining")
     await asyncio.sleep(settings.drain_s)
     await listener.drain(PATIENCE_S)
@@ -110,7 +112,20 @@ async def _serve(host: str, port: int, settings: ServeSettings) -> int:
 def _log_bug(log: Log, context: dict[str, object]) -> None:
     """What no handler caught. The message of an exception may hold personal data, so only its place is logged."""
     error = context.get("exception")
-    log.event("error", "bug", error=type(error).__name__, where=context.get("message"))
+    log.event("error", "bug", **(_place(error) if isinstance(error, Exception) else {"error": context.get("message")}))
+
+
+def _known(error: Exception, *names: str) -> list[str]:
+    return [str(getattr(error, name)) for name in names if getattr(error, name, None)]
+
+
+def _place(error: Exception) -> dict[str, str]:
+    """What it is and where it was raised: file and line of the last frames, innermost last."""
+    frames = traceback.extract_tb(error.__traceback__)[-3:]
+    return {
+        "error": " ".join([type(error).__name__, *_known(error, "sqlstate", "constraint_name")]),
+        "where": " > ".join(f"{Path(frame.filename).name}:{frame.lineno}" for frame in frames),
+    }
 
 
 def _routes(service: Service, poster: Poster[Response]) -> list[Route]:

@@ -29,7 +29,7 @@ class Observer(Protocol):
 
 
 class Listener:
-    """Owns the connections. `draining` says that every answer is the last on its connection."""
+    """Owns the connections. While `draining`, new clients are served, and every answer is the last on its connection."""
 
     def __init__(self, router: Router, observer: Observer) -> None:
         self._router = router
@@ -54,7 +54,6 @@ class Listener:
 
     async def drain(self, patience_s: float) -> None:
         """Accept nothing new, let what is in flight finish within `patience_s`, close everything."""
-        self.draining = True
         if self._server is not None:
             self._server.close()
         for connection in list(self._connections):
