@@ -1,7 +1,11 @@
-"""The door at the command line. Exit codes: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN or wrong usage, 130 interrupted."""
+"""The door at the command line. Exit codes: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN or wrong usage.
+
+130: interrupted; 141: the reader went away (`nvcops runs | head -1`), as the shell counts SIGINT and SIGPIPE.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import sys
@@ -11,6 +15,7 @@ import click
 from nvcops.core.errors import NvcopsError
 
 INTERRUPTED = 130
+READER_GONE = 141
 USAGE = 3
 
 
@@ -20,9 +25,9 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         code = _code(arguments)
         sys.stdout.flush()
-    except BrokenPipeError:  # the reader has seen enough: `nvcops runs | head -1`
+    except (BrokenPipeError, SystemExit):  # SystemExit: how click leaves when the reader is gone
         _forget_output()
-        code = 0
+        code = READER_GONE
     except OSError as error:
         _forget_output()
         code = _say(f"{error.filename or 'the output'} cannot be used: {error.strerror or error}", "", USAGE)
@@ -75,7 +80,8 @@ def _forget_output() -> None:
 
 
 def _say(sentence: str, hint: str, code: int) -> int:
-    click.secho(f"nvcops: {sentence}", err=True, fg="red")
-    if hint:
-        click.echo(f"  hint: {hint}", err=True)
+    with contextlib.suppress(OSError):  # nobody can hear it: the exit code still says it
+        click.secho(f"nvcops: {sentence}", err=True, fg="red")
+        if hint:
+            click.echo(f"  hint: {hint}", err=True)
     return code
