@@ -257,7 +257,7 @@ def _coverage(figures: Figures) -> str:
     ...     slow_sum_s=0, buckets=(), outcomes={}))
     '3 min of 24 h observed'
     """
-    return f"{Seconds(min(figures.scrapes.observed_s, figures.window_s))} of {_hours(figures.window_s)} observed"
+    return f"{_hours(min(figures.scrapes.observed_s, figures.window_s))} of {_hours(figures.window_s)} observed"
 
 
 def _hours(seconds: float) -> str:
