@@ -1,0 +1,39 @@
+"""`make demo` as a newcomer sees it: every figure, the run's id, the proof; one changed byte of the proof is found."""
+
+from __future__ import annotations
+
+import random
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+DEADLINE_S = 240
+
+
+@pytest.mark.drill
+@pytest.mark.sample
+def test_the_demo_ends_well_and_its_proof_holds(tmp_path: Path) -> None:
+    folder = tmp_path / "a data centre"
+    command = [sys.executable, "-m", "nvclab", "demo", "--once", "--dir", str(folder), "--users", "100"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_S, check=False, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    for figure in ("Availability", "Average response", "Errors", "Payments", "Replication lag", "Sign-in failures"):
+        assert re.search(rf"✓ OK +{figure} \(", done.stdout), figure
+    assert "? UNKNOWN   Backups" in done.stdout
+    assert re.search(r"run (morning-health-check@\S+)", done.stdout)
+
+    offline = re.search(r"^   (\S.*verify_evidence\.py'? .*)$", done.stdout, re.MULTILINE)
+    assert offline, "the command that verifies the evidence offline is printed"
+    verify = shlex.split(offline[1])
+    assert subprocess.run(verify, capture_output=True, timeout=60, check=False, cwd=tmp_path).returncode == 0
+
+    bundle = Path(verify[2])
+    sound = bundle.read_bytes()
+    for place in random.sample(range(len(sound)), 8):
+        bundle.write_bytes(sound[:place] + bytes([sound[place] ^ 1]) + sound[place + 1 :])
+        changed = subprocess.run(verify, capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path)
+        assert changed.returncode in (2, 3), f"byte {place} was changed, and the verifier said\n{changed.stdout}"
