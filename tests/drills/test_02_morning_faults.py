@@ -103,12 +103,12 @@ def lines_of(run: MemoryRun, *, also_the_day: bool) -> list[Finding]:
     return [line for line in run.wrong() if also_the_day or line.check not in OVER_THE_DAY]
 
 
-def until_well(rehearse: Rehearse, target: Target, healed: dt.datetime | None = None) -> None:
-    """All three parts of the morning are OK; after healing, but for the figures of the day and the events before it."""
-    options = {SECURITY: {"since": healed.isoformat()}} if healed else {}
+def until_well(rehearse: Rehearse, target: Target, since: dt.datetime, *, also_the_day: bool = False) -> None:
+    """All three parts of the morning are OK; the events are those since then, the logs are one for all faults."""
     deadline = time.monotonic() + SEEN_S
     for name in (DAILY, DATABASE, SECURITY):
-        while wrong := lines_of(rehearse(name, target, **options.get(name, {})), also_the_day=healed is None):
+        options = {"since": since.isoformat()} if name == SECURITY else {}
+        while wrong := lines_of(rehearse(name, target, **options), also_the_day=also_the_day):
             assert time.monotonic() < deadline, wrong
             time.sleep(1)
 
@@ -137,8 +137,7 @@ def test_a_fault_turns_its_line_and_healing_turns_it_back(
         healed = dt.datetime.now(dt.UTC)
         until_well(rehearse, target, healed)
     with watched(lab, tmp_path / "the day after") as target:
-        if fault != "flood-sign-ins":  # its events are in the log for 24 hours
-            until_well(rehearse, target)
+        until_well(rehearse, target, healed, also_the_day=True)
 
 
 def _until_seen(rehearse: Rehearse, target: Target, expected: Expected, since: dt.datetime) -> MemoryRun:
