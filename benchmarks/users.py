@@ -80,7 +80,7 @@ def read(lab: running.Lab, pids: dict[str, int]) -> Reading:
 
 
 def cpu_s(pid: int) -> float:
-    """CPU seconds of a process and its living children."""
+    """CPU seconds of a process and its children, those that have ended included."""
     total = 0.0
     process = psutil.Process(pid)
     for one in (process, *process.children(recursive=True)):
@@ -88,7 +88,7 @@ def cpu_s(pid: int) -> float:
             times = one.cpu_times()
         except psutil.NoSuchProcess:
             continue  # a short-lived child ended between the two lines
-        total += times.user + times.system
+        total += times.user + times.system + times.children_user + times.children_system
     return total
 
 

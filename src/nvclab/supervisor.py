@@ -155,10 +155,10 @@ class Supervisor:
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
-        numbers = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT)
+        numbers = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
         before = [signal.getsignal(number) for number in numbers]
         signal.signal(signal.SIGCHLD, lambda *_: self._events.put(None))
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in numbers[1:]:
             signal.signal(number, lambda *_: self._end())
         try:
             yield
