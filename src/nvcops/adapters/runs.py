@@ -82,6 +82,7 @@ class Runs:
         self.drain()
         if self._store:
             self._store.ops.close()
+            self._store = None
         self.evidence.close()
 
     @property
@@ -152,9 +153,10 @@ class Runs:
         )
         signed, key = self._signed_request(record, procedure, signer)
         try:
+            store = self.store
             self.carrier.open()
             evidence = [entries.requested(record, signed), entries.run_entry(record, "run.started", moment)]
-            if not self.store.add(record, key, evidence):
+            if not store.add(record, key, evidence):
                 raise RunError(f"{record.id} has its run already", hint=f"`nvcops show {record.id}`")
         except StateError as error:
             if not (procedure.reads_only or dry_run):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import stat
 import tempfile
@@ -35,13 +36,11 @@ class Evidence:
         try:
             if self.log is not None:
                 if SPOOLED in self.log.append(entries):
-                    self._notify(
-                        "the evidence log cannot be written now: evidence waits beside it and is folded in later"
-                    )
+                    self.say("the evidence log cannot be written now: evidence waits beside it and is folded in later")
                 return
         except StateError as error:
-            self._notify(f"{error.sentence}: evidence waits in {self._elsewhere}")
-        Spool(self._elsewhere).keep([encode(entry) for entry in entries])
+            self.say(f"{error.sentence}: evidence waits in {self._elsewhere} and is folded in later")
+        self._spool.keep([encode(entry) for entry in entries])
 
     def close(self) -> None:
         """Let go of the log's files."""
@@ -53,11 +52,12 @@ class Evidence:
         """Bring in what an earlier process left elsewhere."""
         if self.log is None or not self._elsewhere.is_dir():
             return
-        with self._spool().claims() as claims:
+        with self._spool.claims() as claims:
             for claim in claims:
                 self.log.append([decode(entry) for entry in claim.entries])
                 fold_away(claim)
 
+    @functools.cached_property
     def _spool(self) -> Spool:
         spool = Spool(self._elsewhere)
         status = self._elsewhere.lstat()

@@ -15,6 +15,7 @@ import pytest
 import workshop  # noqa: F401 - enters its procedures into the runbook
 
 from nvcops.adapters.runs import Runs
+from nvcops.core import procedures
 
 HERE = Path(__file__).parent
 
@@ -25,6 +26,13 @@ Driver = Callable[..., dict[str, Any]]
 def folder(tmp_path: Path) -> Path:
     platform_file.write_platform(tmp_path)
     return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def only_the_tanks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The runbook has what stands in workshop.py, whatever else this process has imported."""
+    tanks = {entry.name: entry for entry in procedures.runbook() if entry.name.startswith("tanks-")}
+    monkeypatch.setattr(procedures, "_REGISTRY", tanks)
 
 
 @pytest.fixture
