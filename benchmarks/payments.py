@@ -202,7 +202,8 @@ def _print(result: dict[str, Any]) -> None:
         print(
             f"  run: {run['payments_per_s']:8,.0f} payments/s beside {run['tpc_b_tps']:7,.0f} tps, "
             f"ratio {run['ratio']:.2f}; mean {latency['mean']:.0f} ms, p99 {latency['p99']:.0f} ms; "
-            f"refused {run['refused']}; CPU us/payment: bank {us['bank']:.0f}, postgres {us['postgres']:.0f}, payers {us['payers']:.0f}"
+            f"refused {run['refused']}; "
+            f"CPU us/payment: bank {us['bank']:.0f}, postgres {us['postgres']:.0f}, payers {us['payers']:.0f}"
         )
     print(
         f"payments: {result['figure']:,.0f} payments/s through HTTP, {result['tpc_b_tps']:,.0f} tps pgbench TPC-B: "

@@ -153,7 +153,7 @@ class Poster(Generic[Answer]):
         """Post one group and answer everybody in it, whatever happens."""
         self._metrics.group_size.observe(len(group))
         try:
-            verdicts = await self._verdicts(group)
+            verdicts = await self._verdicts_again(group)
         except (asyncpg.PostgresError, ValueError) as error:
             if len(group) == 1:
                 self._fail(group, error)
@@ -165,6 +165,13 @@ class Poster(Generic[Answer]):
         else:
             for waiting, verdict in zip(group, verdicts, strict=True):
                 self._answer(waiting, verdict)
+
+    async def _verdicts_again(self, group: list[_Waiting[Answer]]) -> list[asyncpg.Record]:
+        """Two instances may post one key at the same moment: the second one looks again, and finds it."""
+        try:
+            return await self._verdicts(group)
+        except asyncpg.UniqueViolationError:
+            return await self._verdicts(group)
 
     async def _verdicts(self, group: list[_Waiting[Answer]]) -> list[asyncpg.Record]:
         within_s = group[0].deadline - self._loop.time()

@@ -80,8 +80,8 @@ async def _create(connection: asyncpg.Connection, role: str) -> None:
 def scram_verifier(password: str, salt: bytes | None = None, iterations: int = 4096) -> str:
     """What PostgreSQL stores for SCRAM-SHA-256 (RFC 5803). Made here, so that no password stands in a server log.
 
-    >>> scram_verifier("pencil", b"0123456789abcdef")[:45]
-    'SCRAM-SHA-256$4096:MDEyMzQ1Njc4OWFiY2RlZg==$t'
+    >>> scram_verifier("pencil", b"0123456789abcdef")[:48]
+    'SCRAM-SHA-256$4096:MDEyMzQ1Njc4OWFiY2RlZg==$nQpb'
     """
     salt = salt or os.urandom(16)
     salted = hashlib.pbkdf2_hmac("sha256", password.encode(), salt, iterations)

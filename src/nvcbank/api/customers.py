@@ -89,7 +89,8 @@ _ACCOUNTS = (
     "FROM bank.account a JOIN bank.currency c ON c.code = a.currency "
     "CROSS JOIN LATERAL (SELECT CASE WHEN a.holds_expire_at > now() THEN 0 "
     "ELSE (SELECT coalesce(sum(h.amount), 0)::bigint FROM bank.hold h "
-    "WHERE h.account_id = a.id AND h.expires_at <= now() AND NOT EXISTS (SELECT FROM bank.hold_end x WHERE x.hold_id = h.id)) END AS held) o "
+    "WHERE h.account_id = a.id AND h.expires_at <= now() "
+    "AND NOT EXISTS (SELECT FROM bank.hold_end x WHERE x.hold_id = h.id)) END AS held) o "
 )
 _ENTRIES = (
     "SELECT e.transfer_id, t.kind::text, e.amount, e.balance_after, "

@@ -29,7 +29,7 @@ class Observer(Protocol):
 
 
 class Listener:
-    """Owns the connections. While `draining`, new clients are served, and every answer is the last on its connection."""
+    """Owns the connections. While `draining`, every answer is the last on its connection."""
 
     def __init__(self, router: Router, observer: Observer) -> None:
         self._router = router

@@ -144,8 +144,8 @@ def test_invariants_hold_against_the_owner(owner: psycopg.Connection, statement:
 
 
 TRANSFER = (
-    "INSERT INTO bank.transfer (debit_account, credit_account, amount, customer_id, idempotency_key, request_hash, kind, "
-    "outcome, currency) VALUES (%(debit)s, %(credit)s, %(amount)s, 1, uuid_send(gen_random_uuid()), "
+    "INSERT INTO bank.transfer (debit_account, credit_account, amount, customer_id, idempotency_key, request_hash, "
+    "kind, outcome, currency) VALUES (%(debit)s, %(credit)s, %(amount)s, 1, uuid_send(gen_random_uuid()), "
     "uuid_send(gen_random_uuid()), 'payment', 'settled', %(currency)s)"
 )
 
