@@ -5,10 +5,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import os
 import sys
+from typing import TextIO
 
 import click
 
@@ -26,10 +26,10 @@ def main(arguments: list[str] | None = None) -> None:
         code = _code(arguments)
         sys.stdout.flush()
     except (BrokenPipeError, SystemExit):  # SystemExit: how click leaves when the reader is gone
-        _forget_output()
+        _forget(sys.stdout)
         code = READER_GONE
     except OSError as error:
-        _forget_output()
+        _forget(sys.stdout)
         code = _say(f"{error.filename or 'the output'} cannot be used: {error.strerror or error}", "", USAGE)
     sys.exit(code)
 
@@ -45,6 +45,7 @@ def _prepare_streams() -> None:
             os.fstat(number)
         except OSError:
             os.open(os.devnull, os.O_RDWR)
+    sys.stdin = sys.stdin or os.fdopen(0, encoding="utf-8")
     sys.stdout = sys.stdout or os.fdopen(1, "w", encoding="utf-8")
     sys.stderr = sys.stderr or os.fdopen(2, "w", encoding="utf-8")
     for stream in (sys.stdout, sys.stderr):
@@ -74,14 +75,16 @@ def _wrong_usage(error: click.ClickException) -> int:
     return _say(error.format_message(), f"{context.command_path} --help" if context else "", USAGE)
 
 
-def _forget_output() -> None:
-    """What is still in the buffer goes nowhere, instead of failing once more at the very end."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def _forget(stream: TextIO) -> None:
+    """What is still in its buffer goes nowhere, instead of failing once more at the very end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _say(sentence: str, hint: str, code: int) -> int:
-    with contextlib.suppress(OSError):  # nobody can hear it: the exit code still says it
+    try:
         click.secho(f"nvcops: {sentence}", err=True, fg="red")
         if hint:
             click.echo(f"  hint: {hint}", err=True)
+    except OSError:  # nobody can hear it: the exit code still says it
+        _forget(sys.stderr)
     return code
