@@ -73,7 +73,7 @@ def find_signer(
 def _owner(people: Sequence[Person], key: Path, *, strict: bool) -> Person | None:
     try:
         return find_key(people, _public_line(key))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError) as error:  # TypeError: the library's word for a passphrase
         if strict:
             raise UsageError(
                 f"{key} cannot be used as a key: {error}", hint="it is a file like ~/.ssh/id_ed25519"
