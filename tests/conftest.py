@@ -18,6 +18,7 @@ from nvcops import wiring
 from nvcops.core.checks import Finding, Verdict
 from nvcops.core.procedures import Procedure, find
 from nvcops.core.runs import Signed, accept, verdict_of
+from nvcops.core.summary import in_a_sentence
 from nvcops.core.target import Target
 
 assert wiring.ROOMS, "the rooms are what fills the runbook"
@@ -58,7 +59,7 @@ class MemoryRun:
     def conclude(self, findings: Sequence[Finding], *, summary: str = "") -> None:
         assert not self.findings, "a procedure concludes once"
         self.findings = accept(findings, self.target.manifest.exceptions, self.started.date())
-        self.summary = summary
+        self.summary = summary or in_a_sentence(self.findings)
 
     @property
     def verdict(self) -> Verdict:

@@ -31,6 +31,7 @@ from nvcops.core.runs import (
     conduct_of,
     verdict_of,
 )
+from nvcops.core.summary import in_a_sentence
 from nvcops.core.target import Target
 
 P = ParamSpec("P")
@@ -178,7 +179,7 @@ class ConductedRun:
                 procedure=self._procedure.name,
                 title=title,
                 verdict=verdict_of(accepted),
-                summary=summary,
+                summary=summary or in_a_sentence(accepted),
                 findings=accepted,
             )
         )

@@ -161,7 +161,10 @@ class Run(Protocol):
         """
 
     def conclude(self, findings: Sequence[Finding], *, summary: str = "") -> None:
-        """The last beat: the findings that were read again, and a sentence for a person. Exactly once per procedure."""
+        """The last beat: the findings that were read again, and a sentence for a person, else made of the findings.
+
+        Exactly once per procedure.
+        """
 
 
 class Conduct(msgspec.Struct, frozen=True):

@@ -13,7 +13,6 @@ from nvcops.core.errors import TargetError
 from nvcops.core.manifest import Limits
 from nvcops.core.procedures import procedure
 from nvcops.core.runs import Run
-from nvcops.core.summary import in_a_sentence
 from nvcops.core.target import Rows, Target
 from nvcops.core.units import Bytes, Count, Ratio, Seconds
 from nvcops.database.servers import replication_findings, server_findings, servers
@@ -376,4 +375,4 @@ def db_performance_check(run: Run, target: Target) -> None:
     findings = [finding for finding in lines if finding.check in wanted]
     required, primary = manifest.database.required_indexes, manifest.database.primary.name
     findings += performance_findings(seen, required, manifest.limits, primary)
-    run.conclude(findings, summary=in_a_sentence(findings))
+    run.conclude(findings)

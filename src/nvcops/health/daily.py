@@ -9,7 +9,6 @@ from nvcops.core.checks import Check, Finding, Verdict
 from nvcops.core.manifest import Manifest
 from nvcops.core.procedures import find, procedure
 from nvcops.core.runs import Run, Signed
-from nvcops.core.summary import in_a_sentence
 from nvcops.core.target import Target
 from nvcops.database.servers import server_findings, servers
 from nvcops.health import kpi, parts
@@ -75,7 +74,7 @@ def daily_health_check(run: Run, target: Target) -> None:
     answering = run.read(kpi.answering, target, now - dt.timedelta(seconds=limits.recent_window), now)
     findings += kpi.answering_findings(answering, manifest.objectives)
     findings.append(backups_finding(manifest))
-    run.conclude(findings, summary=in_a_sentence(findings))
+    run.conclude(findings)
 
 
 @procedure("morning-health-check", when="daily 08:00")

@@ -15,7 +15,6 @@ from nvcops.core.errors import TargetError, UsageError
 from nvcops.core.manifest import Bound, Events, Limits
 from nvcops.core.procedures import procedure
 from nvcops.core.runs import Run, conduct
-from nvcops.core.summary import in_a_sentence
 from nvcops.core.target import MALFORMED, LogEvent, Target
 from nvcops.core.units import Count, Seconds
 
@@ -362,4 +361,4 @@ def security_events_summary(  # noqa: D417 - its Args are the script's flags
     readings = run.read(security_events, target, start, end)
     logging = run.read(statement_logging, target)
     findings = security_findings(readings, logging, start, end, target.manifest.limits)
-    run.conclude(findings, summary=in_a_sentence(findings))
+    run.conclude(findings)
