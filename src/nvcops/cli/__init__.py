@@ -8,10 +8,10 @@ from __future__ import annotations
 import io
 import os
 import sys
-from typing import TextIO
 
 import click
 
+from nvcops.cli.context import aside, forget
 from nvcops.core.errors import NvcopsError
 
 INTERRUPTED = 130
@@ -26,10 +26,10 @@ def main(arguments: list[str] | None = None) -> None:
         code = _code(arguments)
         sys.stdout.flush()
     except (BrokenPipeError, SystemExit):  # SystemExit: how click leaves when the reader is gone
-        _forget(sys.stdout)
+        forget(sys.stdout)
         code = READER_GONE
     except OSError as error:
-        _forget(sys.stdout)
+        forget(sys.stdout)
         code = _say(f"{error.filename or 'the output'} cannot be used: {error.strerror or error}", "", USAGE)
     sys.exit(code)
 
@@ -75,16 +75,8 @@ def _wrong_usage(error: click.ClickException) -> int:
     return _say(error.format_message(), f"{context.command_path} --help" if context else "", USAGE)
 
 
-def _forget(stream: TextIO) -> None:
-    """What is still in its buffer goes nowhere, instead of failing once more at the very end."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-
-
 def _say(sentence: str, hint: str, code: int) -> int:
-    try:
-        click.secho(f"nvcops: {sentence}", err=True, fg="red")
-        if hint:
-            click.echo(f"  hint: {hint}", err=True)
-    except OSError:  # nobody can hear it: the exit code still says it
-        _forget(sys.stderr)
+    aside(f"nvcops: {sentence}", fg="red")
+    if hint:
+        aside(f"  hint: {hint}")
     return code

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import click
 import msgspec
@@ -54,4 +55,17 @@ def target_flag(given: Path | None) -> str:
 
 def notify(sentence: str) -> None:
     """What does not stop a command and should not go unnoticed."""
-    click.secho(f"nvcops: {sentence}", err=True, fg="yellow")
+    aside(f"nvcops: {sentence}", fg="yellow")
+
+
+def aside(text: str, *, nl: bool = True, fg: str | None = None) -> None:
+    """Write to stderr. One that is full or gone must not stop what is being done: then nobody hears it."""
+    try:
+        click.secho(text, err=True, nl=nl, fg=fg)
+    except OSError:
+        forget(sys.stderr)
+
+
+def forget(stream: TextIO) -> None:
+    """What is still in its buffer goes nowhere, instead of failing once more at the very end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

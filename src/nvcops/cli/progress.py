@@ -7,8 +7,7 @@ import sys
 from types import TracebackType
 from typing import Self
 
-import click
-
+from nvcops.cli.context import aside
 from nvcops.cli.report import step_line
 from nvcops.core.runs import RunState, StepRecord
 
@@ -29,7 +28,7 @@ class Progress:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._living and not self._quiet:
-            click.echo(_ERASE, nl=False, err=True)
+            aside(_ERASE, nl=False)
 
     def __call__(self, step: StepRecord) -> None:
         """Show one step."""
@@ -37,6 +36,6 @@ class Progress:
             return
         if self._living and step.state is RunState.RUNNING:
             width = shutil.get_terminal_size().columns
-            click.echo(_ERASE + f"… {step.title}"[: width - 1], nl=False, err=True)
+            aside(_ERASE + f"… {step.title}"[: width - 1], nl=False)
         elif step.state is not RunState.RUNNING:
-            click.echo((_ERASE if self._living else "") + step_line(step), err=True)
+            aside((_ERASE if self._living else "") + step_line(step))
