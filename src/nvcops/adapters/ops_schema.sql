@@ -23,8 +23,8 @@ CREATE TABLE runs (
     cancelled_by TEXT NOT NULL DEFAULT '',    -- somebody wants it to stop at the next step
     crashes INTEGER NOT NULL DEFAULT 0        -- how many workers died of it
 );
-CREATE INDEX runs_unfinished ON runs (state) WHERE ended IS NULL;
-CREATE INDEX runs_by_time ON runs (requested);
+CREATE INDEX runs_by_state ON runs (platform, state, requested);
+CREATE INDEX runs_by_time ON runs (platform, requested);
 CREATE UNIQUE INDEX runs_due ON runs (platform, procedure, due) WHERE due IS NOT NULL;
 
 CREATE TABLE steps (

@@ -5,6 +5,8 @@ from __future__ import annotations
 import datetime as dt
 import functools
 import getpass
+import math
+import os
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -141,7 +143,7 @@ class Runs:
             procedure=procedure.name,
             platform=self.manifest.platform.name,
             state=RunState.RUNNING,
-            requested_by=signer.name if signer else requested_by or f"user:{getpass.getuser()}",
+            requested_by=signer.name if signer else requested_by or _user(),
             requested=moment,
             due=due,
             dry_run=dry_run,
@@ -259,8 +261,7 @@ class Runs:
             signed, _ = self._people.said(by, Say.CANCELLATION, record)
             person, entry = by.name, entries.said(signed)
         self.store.ask_to_cancel(record, person, [entry])
-        holder = workers.find(self.store.ops, record.worker) if record.worker else None
-        if (holder is None or holder.gone) and self.store.claim(record, self.worker.id, moment, []):
+        if workers.is_gone(self.store.ops, record.worker) and self.store.claim(record, self.worker.id, moment, []):
             self.carrier.finish_cancelled(self.store.get(record.id), person)
         self.drain()
         return self.store.get(record.id)
@@ -277,16 +278,22 @@ class Runs:
                 shown.add((step.number, step.state))
             if record.state.ended or time.monotonic() > end:
                 return record
-            if record.state is RunState.ENQUEUED and not workers.serving(self.store.ops):
-                return self.resume(run, wait=True, on_event=on_event)
+            if self._nobody_has(record) and not workers.serving(self.store.ops):
+                return self._gone_on(run, on_event, wait=True)
             time.sleep(_FOLLOW_S)
+
+    def _nobody_has(self, record: RunRecord) -> bool:
+        """Whether a run could go on and no living worker has it."""
+        if record.state is RunState.ENQUEUED:
+            return True
+        return record.state is RunState.RUNNING and workers.is_gone(self.store.ops, record.worker)
 
     def _carried(self, record: RunRecord, on_event: Watch, *, wait: bool) -> RunRecord:
         self.carrier.carry(record, on_event)
         self.drain()
         record = self.store.get(record.id)
         if wait and not record.state.ended:
-            return self.follow(record.id, seconds=float("inf"), on_event=on_event)
+            return self.follow(record.id, seconds=math.inf, on_event=on_event)
         return record
 
     # --- people ---
@@ -325,7 +332,10 @@ class Runs:
         if not self.store.decide(record, step.name, kind, said, entries.said(signed)):
             raise RunError(f"somebody was quicker to answer {step.name}", hint=f"`nvcops show {record.id}`")
         self.drain()
-        return self._gone_on(record.id, on_event)
+        record = self.store.get(record.id)
+        if record.state is not RunState.ENQUEUED or workers.serving(self.store.ops):
+            return record
+        return self._gone_on(record.id, on_event, wait=False)
 
     def _waiting_step(self, record: RunRecord, name: str, kind: StepKind) -> StepRecord:
         step = next((step for step in record.steps if step.name == name), None)
@@ -337,18 +347,15 @@ class Runs:
             raise RunError(f"the step {name!r} of {record.id} is {step.state}, and waits for no {kind}", hint=hint)
         return step
 
-    def _gone_on(self, run: str, on_event: Watch) -> RunRecord:
-        """Go on with a run that just got its answer: a serving process takes it, else it is done here."""
-        record = self.store.get(run)
-        if record.state is not RunState.ENQUEUED or workers.serving(self.store.ops):
-            return record
+    def _gone_on(self, run: str, on_event: Watch, *, wait: bool) -> RunRecord:
+        """Go on here with a run that nobody has; somebody may be quicker, as a terminal that waits for it."""
         try:
-            return self.resume(run, on_event=on_event)
+            return self.resume(run, wait=wait, on_event=on_event)
         except RunError:
-            record = self.store.get(run)  # a terminal that waits for it was quicker, or it refuses to go on
-            if record.state is RunState.ENQUEUED:
-                raise
-            return record
+            record = self.store.get(run)
+            if self._nobody_has(record):
+                raise  # nobody was quicker: it refuses to go on
+            return self.follow(run, seconds=math.inf, on_event=on_event) if wait else record
 
     def _note(self, entry: Entry) -> None:
         try:
@@ -382,3 +389,11 @@ class Runs:
     def stop(self) -> None:
         """Put down what this process carries out at the next step; for Ctrl-C and SIGTERM."""
         self.carrier.stop()
+
+
+def _user() -> str:
+    """Whom the operating system knows: no proof, and named so that nobody takes it for one."""
+    try:
+        return f"user:{getpass.getuser()}"
+    except (KeyError, OSError):
+        return f"uid:{os.getuid()}"

@@ -15,7 +15,7 @@ from nvcops.adapters.runs_durable import Broken, Cancelled, DurableJournal
 from nvcops.adapters.runs_evidence import Evidence
 from nvcops.adapters.runs_loose import LooseJournal
 from nvcops.adapters.runs_store import RunStore
-from nvcops.adapters.runs_workers import Heartbeat, Worker
+from nvcops.adapters.runs_workers import Heartbeat, Worker, is_gone
 from nvcops.core import procedures
 from nvcops.core.checks import Finding
 from nvcops.core.errors import NvcopsError, StateError
@@ -70,6 +70,7 @@ class Carrier:
         with self._opening:
             if self._engine is None:
                 self._engine = Dbos(self._manifest.platform.state / "runs.sqlite", self._worker.id)
+                self._engine.forget_queues(lambda worker: is_gone(self.store.ops, worker))
 
     def sign_on(self) -> None:
         """Be known as a worker that lives.

@@ -92,7 +92,7 @@ def concluded(run: RunRecord, section: Section, number: int, moment: dt.datetime
             title=section.title,
             summary=section.summary,
             part=part,
-            findings=[msgspec.to_builtins(finding) | {"verdict": finding.verdict.name} for finding in findings],
+            findings=[_written(finding) for finding in findings],
         )
         yield msgspec.structs.replace(entry, subject=section.procedure, id=f"{entry.id}.{part}")
 
@@ -129,6 +129,12 @@ def _parts(findings: Sequence[Finding]) -> Iterator[list[Finding]]:
         part.append(finding)
         size += length
     yield part
+
+
+def _written(finding: Finding) -> dict[str, Any]:
+    """A finding as JSON that evidence can hold: a figure that is not finite is none."""
+    written: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(finding))
+    return written | {"verdict": finding.verdict.name}
 
 
 def _digest(text: str) -> str:

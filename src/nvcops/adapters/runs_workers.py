@@ -15,6 +15,7 @@ from nvcops.core.schedule import now
 
 HEARTBEAT_S = 5.0
 SILENT_AFTER_S = 30.0
+_FORGOTTEN_AFTER_S = 7 * 86_400.0
 
 
 class Worker(msgspec.Struct, frozen=True):
@@ -48,6 +49,12 @@ def find(ops: OpsStore, worker: str) -> Worker | None:
     """A worker by its id."""
     rows = ops.rows("SELECT * FROM workers WHERE id = ?", worker)
     return Worker(**rows[0]) if rows else None
+
+
+def is_gone(ops: OpsStore, worker: str) -> bool:
+    """Whether a worker certainly does not live any more."""
+    found = find(ops, worker)
+    return found is None or found.gone
 
 
 def serving(ops: OpsStore) -> Worker | None:
@@ -86,6 +93,8 @@ class Heartbeat:
     def _beat(self) -> None:
         fresh = msgspec.structs.replace(self._worker, heartbeat=now().timestamp())
         with self._ops.changing() as change:
+            forgotten = fresh.heartbeat - _FORGOTTEN_AFTER_S  # a run of a worker that is not known is nobody's, too
+            change.execute("DELETE FROM workers WHERE heartbeat < ?", (forgotten,))
             change.execute(
                 "INSERT INTO workers (id, kind, host, pid, birth, heartbeat) VALUES (?, ?, ?, ?, ?, ?) "
                 "ON CONFLICT (id) DO UPDATE SET heartbeat = excluded.heartbeat",
