@@ -11,7 +11,7 @@ import sys
 
 import click
 
-from nvcops.cli.context import aside, forget
+from nvcops.cli.context import aside, forget, plain
 from nvcops.core.errors import NvcopsError
 
 INTERRUPTED = 130
@@ -76,7 +76,7 @@ def _wrong_usage(error: click.ClickException) -> int:
 
 
 def _say(sentence: str, hint: str, code: int) -> int:
-    aside(f"nvcops: {sentence}", fg="red")
+    aside(plain(f"nvcops: {sentence}"), fg="red")
     if hint:
-        aside(f"  hint: {hint}")
+        aside(plain(f"  hint: {hint}"))
     return code

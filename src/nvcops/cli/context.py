@@ -45,7 +45,7 @@ def answer(value: Any, as_json: bool, lines: Callable[[], Any]) -> None:
         click.echo(msgspec.json.format(msgspec.json.encode(value, enc_hook=str), indent=2))
         return
     for line in lines():
-        click.echo(line)
+        click.echo(plain(line))
 
 
 def target_flag(given: Path | None) -> str:
@@ -53,15 +53,24 @@ def target_flag(given: Path | None) -> str:
     return f" --target {given}" if given and "NVCOPS_TARGET" not in os.environ else ""
 
 
+def plain(text: str) -> str:
+    r"""Text without what could steer a terminal: much of it was said by servers.
+
+    >>> plain("ready\x1b[2J\n")
+    'ready?[2J\n'
+    """
+    return "".join(letter if letter.isprintable() or letter == "\n" else "?" for letter in text)
+
+
 def notify(sentence: str) -> None:
     """What does not stop a command and should not go unnoticed."""
-    aside(f"nvcops: {sentence}", fg="yellow")
+    aside(plain(f"nvcops: {sentence}"), fg="yellow")
 
 
 def aside(text: str, *, nl: bool = True, fg: str | None = None) -> None:
     """Write to stderr. One that is full or gone must not stop what is being done: then nobody hears it."""
     try:
-        click.secho(text, err=True, nl=nl, fg=fg)
+        click.echo(click.style(text, fg=fg) if fg else text, err=True, nl=nl)
     except OSError:
         forget(sys.stderr)
 

@@ -7,7 +7,7 @@ import sys
 from types import TracebackType
 from typing import Self
 
-from nvcops.cli.context import aside
+from nvcops.cli.context import aside, plain
 from nvcops.cli.report import step_line
 from nvcops.core.runs import RunState, StepRecord
 
@@ -36,6 +36,6 @@ class Progress:
             return
         if self._living and step.state is RunState.RUNNING:
             width = shutil.get_terminal_size().columns
-            aside(_ERASE + f"… {step.title}"[: width - 1], nl=False)
+            aside(_ERASE + plain(f"… {step.title}")[: width - 1], nl=False)
         elif step.state is not RunState.RUNNING:
-            aside((_ERASE if self._living else "") + step_line(step))
+            aside((_ERASE if self._living else "") + plain(step_line(step)))

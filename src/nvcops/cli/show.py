@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 import click
 import msgspec
 
-from nvcops.cli.context import answer
+from nvcops.cli.context import answer, plain
 from nvcops.cli.report import colour, report_lines, step_line, waiting_lines
 from nvcops.core.checks import Verdict
 from nvcops.core.manifest import Manifest
@@ -31,11 +31,12 @@ def finish(record: RunRecord, manifest: Manifest, *, as_json: bool, target: str,
 def show(record: RunRecord, zone: ZoneInfo, *, steps: bool = False) -> None:
     """The report, with its steps where they are asked for."""
     for verdict, line in report_lines(record, zone):
-        click.secho(line, fg=None if verdict is None else colour(verdict), bold=line.startswith(record.platform))
+        fg = None if verdict is None else colour(verdict)
+        click.secho(plain(line), fg=fg, bold=line.startswith(record.platform))
     if steps:
         click.echo("\nsteps")
         for step in record.steps:
-            click.echo("  " + step_line(step))
+            click.echo(plain("  " + step_line(step)))
     click.echo(f"\nrun {record.id}")
 
 

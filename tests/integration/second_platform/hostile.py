@@ -1,7 +1,7 @@
 """Servers that answer as none should, as a program of its own: `hostile.py KIND` prints its port, serves until killed.
 
 Each connection gets the same: garbage, silence, the connection cut, bytes that never end (slowly, or fast), a header of
-10 MB, a body without end, a body that is announced and does not come.
+10 MB, a body without end, a body that is announced and does not come, words that would repaint a terminal.
 """
 
 from __future__ import annotations
@@ -16,26 +16,18 @@ HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 CHUNK = b"10000\r\n" + b"x" * 65536 + b"\r\n"
 
 
-def answers() -> object:
-    """The pieces that are sent one after the other, and the pause between them in seconds."""
-    if KIND == "garbage":
-        yield b"\x1b[31m\x00\xff" + os.urandom(4096), 0
-    elif KIND == "silence":
-        yield b"", 3600
-    elif KIND == "slow":
-        yield HEAD, 0
-        while True:
-            yield b"X-Slow: 1\r\n", 0.2
-    elif KIND == "headers":
-        yield HEAD, 0
-        for _ in range(160):
-            yield b"X-Long: " + b"x" * 65536 + b"\r\n", 0
-    elif KIND == "body":
-        yield HEAD + b"Transfer-Encoding: chunked\r\n\r\n", 0
-        while True:
-            yield CHUNK, 0
-    elif KIND == "half":
-        yield HEAD + b"Content-Length: 100\r\n\r\nhalf", 3600
+ESCAPE = rb'{"detail": "gone\u001b[2J\u001b[1;1H all is well\r"}'
+PIECES = {
+    "garbage": [b"\x1b[31m\x00\xff" + os.urandom(4096)],
+    "headers": [HEAD, *[b"X-Long: " + b"x" * 65536 + b"\r\n"] * 160],
+    "escape": [b"HTTP/1.1 503 No\r\nContent-Length: %d\r\n\r\n" % len(ESCAPE) + ESCAPE],
+    "silence": [],
+    "half": [HEAD + b"Content-Length: 100\r\n\r\nhalf"],
+    "slow": [HEAD],
+    "body": [HEAD + b"Transfer-Encoding: chunked\r\n\r\n"],
+}
+# What comes after that without end, and the pause before each of it in seconds.
+ENDLESS = {"silence": (b"", 3600), "half": (b"", 3600), "slow": (b"X-Slow: 1\r\n", 0.2), "body": (CHUNK, 0)}
 
 
 class Hostile(socketserver.BaseRequestHandler):
@@ -44,9 +36,12 @@ class Hostile(socketserver.BaseRequestHandler):
             return
         self.request.recv(4096)
         try:
-            for piece, pause_s in answers():
+            for piece in PIECES[KIND]:
                 self.request.sendall(piece)
+            while KIND in ENDLESS:
+                piece, pause_s = ENDLESS[KIND]
                 time.sleep(pause_s)
+                self.request.sendall(piece)
         except OSError:
             pass
 

@@ -48,6 +48,7 @@ def in_a_shell(nvcops: Nvcops, script: str) -> subprocess.CompletedProcess[str]:
         ('"$@" run daily-health-check 2>&-', 2),
         ('"$@" run daily-health-check <&- >&- 2>&-', 2),
         ('"$@" run daily-health-check > /dev/full', 3),
+        ('"$@" run daily-health-check 2> /dev/full', 2),
         ('"$@" run no-such-procedure 2> /dev/full', 3),
     ],
 )

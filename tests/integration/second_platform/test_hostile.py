@@ -45,7 +45,7 @@ def test_init_is_not_held_up_by_what_is_no_postgresql(hostile: Callable[[str], i
     assert "nor a database answered" in said(ended)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*KINDS, "escape"])
 def test_the_health_check_comes_to_a_verdict(hostile: Callable[[str], int], quiet: Quiet, kind: str) -> None:
     port = hostile(kind)
     quiet.write(service=port, server=port)
