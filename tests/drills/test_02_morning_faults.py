@@ -7,6 +7,7 @@ stay missed after healing; a morning after them, on a fresh store, is good.
 from __future__ import annotations
 
 import datetime as dt
+import random
 import threading
 import time
 from collections.abc import Iterator
@@ -87,7 +88,9 @@ def watched(lab: running.Lab, state: Path) -> Iterator[Target]:
     scrape, over = Scraper.of(manifest), threading.Event()
 
     def watch() -> None:
-        while not over.wait(1.0):
+        while not over.wait(
+            random.uniform(0.5, 1.5)
+        ):  # a watch in step with a fault would always meet its good moments
             scrape()
 
     thread = threading.Thread(target=watch, name="watch")
