@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import resource
 import signal
 import traceback
 from contextlib import suppress
@@ -60,7 +61,9 @@ def serve(host: str, port: int, settings: ServeSettings) -> int:
     Raises:
         SettingError: when the port is taken or the log cannot be written.
     """
-    # What is loaded now lives as long as the process, and a request leaves no cycles: looking for them seldom is enough.
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)  # one file per client: take what we may
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    # What is loaded now lives as long as the process, and requests leave no cycles: looking for them seldom is enough.
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
     return uvloop.run(_serve(host, port, settings))
