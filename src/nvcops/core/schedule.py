@@ -29,7 +29,7 @@ from nvcops.core.units import Seconds
 if TYPE_CHECKING:
     import holidays
 
-DAY = dt.timedelta(days=1)
+DAY, SECOND = dt.timedelta(days=1), dt.timedelta(seconds=1)
 _WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _ORDINALS = ("first", "second", "third", "fourth")
 _TIME = r"(?P<time>\d\d:\d\d)"
@@ -167,16 +167,11 @@ class BankCalendar(Protocol):
     """The manifest's [calendar]."""
 
     @property
-    def holidays(self) -> HolidayCountry | None:
-        """Whose public holidays close it."""
-
+    def holidays(self) -> HolidayCountry | None: ...
     @property
-    def closed(self) -> Sequence[dt.date]:
-        """Further days on which it is closed."""
-
+    def closed(self) -> Sequence[dt.date]: ...
     @property
-    def missed_after(self) -> Seconds:
-        """Due for longer than this and not begun: missed."""
+    def missed_after(self) -> Seconds: ...
 
 
 def is_open(calendar: BankCalendar, day: dt.date) -> bool:
@@ -290,11 +285,8 @@ def moment_of(day: dt.date, time: dt.time, zone: ZoneInfo) -> dt.datetime:
     # In a gap the two readings of the wall time lie on both sides of the change: halve the distance down to a second.
     before, after = wall.replace(fold=1).astimezone(dt.UTC), moment
     offset = before.astimezone(zone).utcoffset()
-    while after - before > dt.timedelta(seconds=1):
-        middle = before + (after - before) // 2
-        middle = middle.replace(microsecond=0)
-        if middle <= before:
-            middle = before + dt.timedelta(seconds=1)
+    while after - before > SECOND:
+        middle = max(before + SECOND, (before + (after - before) // 2).replace(microsecond=0))
         if middle.astimezone(zone).utcoffset() == offset:
             before = middle
         else:

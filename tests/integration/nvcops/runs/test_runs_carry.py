@@ -7,11 +7,14 @@ from pathlib import Path
 
 import pytest
 from platform_file import evidence, open_runs, read_manifest, write_platform
+from workshop import Workshop
 
+from nvcops.adapters.evidence_log import EvidenceLog, open_log
 from nvcops.adapters.runs import Runs
 from nvcops.core import procedures
 from nvcops.core.checks import Verdict
 from nvcops.core.errors import RunError, UsageError
+from nvcops.core.evidence import Redactor
 from nvcops.core.runs import RunState, StepKind, StepRecord
 
 EIGHT = dt.datetime(2026, 11, 23, 13, tzinfo=dt.UTC)
@@ -141,3 +144,21 @@ def test_an_option_of_the_wrong_type_is_refused_before_anything_is_recorded(runs
 def test_a_run_is_found_by_an_unambiguous_beginning_of_its_id(runs: Runs) -> None:
     record = runs.start(procedures.find("tanks-check"))
     assert runs.show(record.id[:-1]).id == record.id
+
+
+def test_an_entry_that_the_log_refuses_is_withheld_and_said(folder: Path) -> None:
+    """What a tank says may hold a secret: it does not get into the log, and does not keep the rest out of it."""
+    manifest = read_manifest(folder)
+    redactor = Redactor(["fill tank 1"])
+    origin = manifest.evidence.origin
+
+    def log() -> EvidenceLog:
+        return open_log(manifest.platform.state, origin=origin, redactor=redactor)
+
+    with Runs(manifest, lambda: Workshop(folder), log, notify=lambda _: None) as runs:  # type: ignore[arg-type,return-value]
+        record = runs.start(procedures.find("tanks-fill"), options={"acts": 3})
+    left = evidence(folder)
+    assert record.state is RunState.CONCLUDED
+    assert [entry.kind for entry in left].count("entry.withheld") == 2
+    assert "fill tank 1" not in str(left)
+    assert left[-1].kind == "run.finished"

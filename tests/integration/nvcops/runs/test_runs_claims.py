@@ -17,7 +17,7 @@ from nvcops.adapters.runs import Runs
 from nvcops.core import procedures
 from nvcops.core.errors import LockHeld, RunError
 from nvcops.core.procedures import Procedure
-from nvcops.core.runs import RunRecord, RunState
+from nvcops.core.runs import RunRecord, RunState, StepKind
 
 Drive = Callable[..., dict[str, Any]]
 Start = Callable[..., subprocess.Popen[str]]
@@ -135,3 +135,19 @@ def test_ctrl_c_puts_a_run_down_at_its_next_step(runs: Runs, folder: Path) -> No
         runs.close()
         assert later.resume(record.id).state is RunState.CONCLUDED
     assert workshop.Workshop(folder).acts() == ["fill-0", "fill-1", "fill-2"]
+
+
+def test_whoever_follows_a_run_goes_on_with_it_when_its_worker_dies(
+    runs: Runs, folder: Path, start_driver: Start
+) -> None:
+    process = start_driver("run", "tanks-fill", '{"acts": 4, "slow_s": 0.3}')
+    under_way = until(runs, lambda run: len(run.steps) > 1)
+    followed: list[RunRecord] = []
+    thread = threading.Thread(target=lambda: followed.append(runs.follow(under_way.id, seconds=PATIENCE_S)))
+    thread.start()
+    until(runs, lambda run: [step.kind for step in run.steps if step.ended][-1:] == [StepKind.ACT])
+    process.kill()
+    thread.join(PATIENCE_S)
+    (record,) = followed
+    assert record.state in (RunState.CONCLUDED, RunState.WAITING), "or it was killed in the middle of an act"
+    assert len((folder / "acts").read_text().split()) == len({*(folder / "acts").read_text().split()})
