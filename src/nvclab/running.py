@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from nvclab.errors import LabError
 from nvclab.layout import Layout
+from nvclab.parts.account import dying_with_parent
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,13 +59,32 @@ class Lab:
 
 @contextmanager
 def temporary(*, users: int = 20, think_s: float = 10.0, folder: Path | None = None) -> Iterator[Lab]:
-    """A ready lab, in `folder` or in a folder of its own, which is removed at the end."""
+    """A ready lab, in `folder` or in a folder of its own, which is removed at the end; it dies with the caller."""
     own = folder or Path(tempfile.mkdtemp(prefix="nvclab-lab-"))
     lab = Lab(own)
-    try:
-        lab.run("up", "--detach", "--users", str(users), "--think-s", str(think_s))
-        yield lab
-    finally:
-        lab.run("down")
-        if folder is None:
-            shutil.rmtree(own)
+    with _started(own, users, think_s):
+        try:
+            yield lab
+        finally:
+            lab.run("down")
+    if folder is None:
+        shutil.rmtree(own)
+
+
+@contextmanager
+def _started(folder: Path, users: int, think_s: float) -> Iterator[None]:
+    """A supervisor that is our child, from the moment it is ready until it ends; LabError when it is never ready."""
+    argv = [*dying_with_parent(), sys.executable, "-m", "nvclab", "up", "--dir", str(folder)]
+    argv += ["--users", str(users), "--think-s", str(think_s)]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        lines: list[str] = []
+        for line in process.stdout or ():
+            lines.append(line)
+            if line.startswith("ready"):
+                break
+        else:
+            raise LabError(f"nvclab up ended with {process.wait()}.", hint="".join(lines))
+        try:
+            yield
+        finally:
+            process.wait(_DEADLINE_S)

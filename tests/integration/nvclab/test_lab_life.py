@@ -159,7 +159,7 @@ def test_after_kill_9_of_the_supervisor_nothing_lives_and_the_next_up_works(tmp_
         )
         os.kill(record.pid, signal.SIGKILL)
         assert wait_until(lambda: not living(lab, record.id))
-        assert not [port for port in record.ports.values() if port_answers(port)]
+        assert wait_until(lambda: not [port for port in record.ports.values() if port_answers(port)])
         assert "No lab runs" in lab.run("status", check=False).stderr
         lab.run("down")
         gone(lab, record.id, record.runtime, list(record.ports.values()))
