@@ -11,6 +11,7 @@ import inspect
 import textwrap
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from nvcops.core.errors import NotFoundError, UsageError
@@ -86,9 +87,14 @@ class Procedure:
 
     @property
     def content_hash(self) -> str:
-        """SHA-256 of its room's source: a run goes on only under the code with which it began."""
-        room = inspect.getmodule(self.function)
-        return hashlib.sha256(inspect.getsource(room or self.function).encode()).hexdigest()
+        """SHA-256 of its room's source: a run goes on only under the code with which it began.
+
+        A room that is a folder is all of it, its queries included.
+        """
+        file = Path(inspect.getfile(self.function))
+        package = self.function.__module__.split(".")
+        room = sorted(file.parent.glob("*.py")) + sorted(file.parent.glob("*.sql")) if len(package) > 2 else [file]
+        return hashlib.sha256(b"".join(source.read_bytes() for source in room)).hexdigest()
 
     def arguments(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """The given options, checked, over the defaults.

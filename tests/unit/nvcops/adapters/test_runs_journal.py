@@ -57,7 +57,9 @@ def test_data_comes_back_as_what_it_was(value: object, kind: object) -> None:
     assert type(back) is type(value)
 
 
-@pytest.mark.parametrize("value", [object(), threading.Lock(), (n for n in "ab")], ids=str)
+@pytest.mark.parametrize(
+    "value", [object(), threading.Lock(), (n for n in "ab")], ids=lambda value: type(value).__name__
+)
 def test_live_objects_are_not_kept(value: object) -> None:
     with pytest.raises(RunError, match="the journal cannot keep a"):
         journal.returned(value)
