@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import datetime as dt
 import random
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -16,7 +18,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import msgspec
 import pytest
 
 from nvclab import running
@@ -81,10 +82,8 @@ def lab() -> Iterator[running.Lab]:
 
 @contextmanager
 def watched(lab: running.Lab, state: Path) -> Iterator[Target]:
-    """The lab's platform with a store of its own, and the watch over it."""
-    manifest = load(lab.folder / "platform.toml")
-    platform = msgspec.structs.replace(manifest.platform, state=state)
-    manifest = msgspec.structs.replace(manifest, platform=platform)
+    """The lab's platform with a state of its own, and the watch over it."""
+    manifest = load(platform_file(lab, state))
     scrape, over = Scraper.of(manifest), threading.Event()
 
     def watch() -> None:
@@ -100,6 +99,22 @@ def watched(lab: running.Lab, state: Path) -> Iterator[Target]:
     finally:
         over.set()
         thread.join()
+
+
+def platform_file(lab: running.Lab, state: Path) -> Path:
+    """The lab's own, but for the state; beside it, because paths in it are relative."""
+    text = (lab.folder / "platform.toml").read_text(encoding="utf-8")
+    changed = text.replace('state = "nvcops"', f'state = "{state}"')
+    assert changed != text
+    path = lab.folder / "drill.toml"
+    path.write_text(changed, encoding="utf-8")
+    return path
+
+
+def exit_code(lab: running.Lab, procedure: str) -> int:
+    """What a scheduler sees."""
+    command = [sys.executable, "-m", "nvcops", "run", procedure, "--target", str(lab.folder / "drill.toml"), "--json"]
+    return subprocess.run(command, capture_output=True, timeout=120, check=False).returncode
 
 
 def lines_of(run: MemoryRun, *, also_the_day: bool) -> list[Finding]:
@@ -130,13 +145,13 @@ def test_a_fault_turns_its_line_and_healing_turns_it_back(
         lab.run("fault", fault)
         try:
             run = _until_seen(rehearse, target, expected, before)
+            code = exit_code(lab, expected.procedure)
         finally:
             lab.run("heal", fault)
         line = run.of(expected.check, expected.subject)
         assert expected.says in line.observed
         assert line.next_step
-        assert run.verdict == max(line.verdict, run.verdict), "the exit code is the worst line's"
-        assert run.verdict in (WARNING, CRITICAL)
+        assert code in {int(verdict) for verdict in (*expected.verdicts, CRITICAL)}, "or worse, by what else it does"
         healed = dt.datetime.now(dt.UTC)
         until_well(rehearse, target, healed)
     with watched(lab, tmp_path / "the day after") as target:
