@@ -16,6 +16,7 @@ import msgspec
 
 from nvcops.adapters import runs_entries as entries
 from nvcops.adapters import runs_workers as workers
+from nvcops.adapters.evidence_log import EvidenceLog
 from nvcops.adapters.ops_store import OpsStore
 from nvcops.adapters.runs_abandoned import Abandoned, changed_since, find_abandoned
 from nvcops.adapters.runs_carry import Carrier
@@ -25,7 +26,7 @@ from nvcops.adapters.runs_schedule import Scheduler, Tick
 from nvcops.adapters.runs_store import RunStore
 from nvcops.core import procedures
 from nvcops.core.errors import LockHeld, NotAllowed, NotFoundError, RunError, StateError
-from nvcops.core.evidence import Entry, Log
+from nvcops.core.evidence import Entry
 from nvcops.core.identity import Say, SignedStatement
 from nvcops.core.manifest import Manifest
 from nvcops.core.procedures import Procedure
@@ -54,7 +55,7 @@ class Runs:
         self,
         manifest: Manifest,
         target: Callable[[], Target],
-        open_log: Callable[[], Log],
+        open_log: Callable[[], EvidenceLog],
         *,
         notify: Notify,
         kind: str = "cli",
@@ -292,7 +293,9 @@ class Runs:
         self.carrier.carry(record, on_event)
         self.drain()
         record = self.store.get(record.id)
-        if wait and not record.state.ended:
+        if record.state.ended:
+            self.evidence.sign()
+        elif wait:
             return self.follow(record.id, seconds=math.inf, on_event=on_event)
         return record
 

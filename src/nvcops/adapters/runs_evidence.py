@@ -9,10 +9,12 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from nvcops.adapters.evidence_spool import Spool, fold_away
-from nvcops.core.errors import StateError
-from nvcops.core.evidence import SPOOLED, Entry, Log
-from nvcops.core.evidence.entry import decode, encode
+from nvcops.adapters.evidence_log import EvidenceLog
+from nvcops.adapters.evidence_spool import Spool
+from nvcops.core.errors import EvidenceError, StateError
+from nvcops.core.evidence import SPOOLED, Entry
+from nvcops.core.evidence.entry import encode
+from nvcops.core.schedule import now
 
 Notify = Callable[[str], None]
 
@@ -20,11 +22,11 @@ Notify = Callable[[str], None]
 class Evidence:
     """The log, or the next best place."""
 
-    def __init__(self, platform: str, open_log: Callable[[], Log], notify: Notify) -> None:
+    def __init__(self, platform: str, open_log: Callable[[], EvidenceLog], notify: Notify) -> None:
         self._elsewhere = _temporary() / f"nvcops-{os.getuid()}" / platform
         self._notify = notify
         self._said: set[str] = set()
-        self.log: Log | None = None
+        self.log: EvidenceLog | None = None
         try:
             self.log = open_log()
             self._fold()
@@ -42,20 +44,24 @@ class Evidence:
             self.say(f"{error.sentence}: evidence waits in {self._elsewhere} and is folded in later")
         self._spool.keep([encode(entry) for entry in entries])
 
+    def sign(self) -> None:
+        """Sign the log as it stands, so that nothing behind the last checkpoint is left to trust."""
+        try:
+            if self.log is not None:
+                self.log.checkpoint(now())
+        except (StateError, EvidenceError) as error:
+            self.say(f"{error.sentence}: the evidence is recorded, and not signed yet")
+
     def close(self) -> None:
         """Let go of the log's files."""
-        close = getattr(self.log, "close", None)
-        if close:
-            close()
+        if self.log is not None:
+            self.log.close()
 
     def _fold(self) -> None:
         """Bring in what an earlier process left elsewhere."""
         if self.log is None or not self._elsewhere.is_dir():
             return
-        with self._spool.claims() as claims:
-            for claim in claims:
-                self.log.append([decode(entry) for entry in claim.entries])
-                fold_away(claim)
+        self.log.fold(self._elsewhere)
 
     @functools.cached_property
     def _spool(self) -> Spool:
