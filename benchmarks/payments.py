@@ -20,7 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -115,12 +115,15 @@ class Bench:
 
 
 def _tree_cpu_s(pid: int) -> float:
-    total = 0.0
+    """CPU seconds of a process and its children, those that have ended included."""
     process = psutil.Process(pid)
+    ended = process.cpu_times()
+    total = ended.children_user + ended.children_system
     for one in [process, *process.children(recursive=True)]:
-        times = one.cpu_times()
-        total += times.user + times.system
-    return total
+        with suppress(psutil.NoSuchProcess):  # it ended a moment ago
+            times = one.cpu_times()
+            total += times.user + times.system
+    return float(total)
 
 
 @contextmanager
