@@ -18,7 +18,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from nvcops.adapters.evidence_log import open_log
+from nvcops.adapters.evidence.log import open_log
 from nvcops.core.evidence import Entry
 from nvcops.core.evidence.entry import encode
 

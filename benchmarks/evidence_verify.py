@@ -18,7 +18,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from nvcops.adapters.evidence_log import open_log
+from nvcops.adapters.evidence.log import open_log
 from nvcops.core.evidence import Entry
 
 SIZE = 100_000

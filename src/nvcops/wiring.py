@@ -9,15 +9,15 @@ from pathlib import Path
 from types import ModuleType
 
 from nvcops import database, health, security
-from nvcops.adapters.evidence_export import verify_file as verify_bundle
-from nvcops.adapters.evidence_log import EvidenceLog, open_log
+from nvcops.adapters.evidence.export import verify_file as verify_bundle
+from nvcops.adapters.evidence.log import EvidenceLog, open_log
 from nvcops.adapters.files import load_manifest, secrets
 from nvcops.adapters.identity_ssh import find_signer
-from nvcops.adapters.runs import Runs
-from nvcops.adapters.runs_evidence import Notify
-from nvcops.adapters.runs_schedule import cadences
-from nvcops.adapters.runs_serve import Job, Server
-from nvcops.adapters.scrape import Scraper
+from nvcops.adapters.metrics.scrape import Scraper
+from nvcops.adapters.runs.door import Runs
+from nvcops.adapters.runs.evidence import Notify
+from nvcops.adapters.runs.schedule import cadences
+from nvcops.adapters.runs.serve import Job, Server
 from nvcops.adapters.target import connect
 from nvcops.core import procedures, schedule
 from nvcops.core.errors import ManifestError, NotFoundError

@@ -22,7 +22,7 @@ import pytest
 
 from nvclab import running
 from nvclab.faults import catalogue
-from nvcops.adapters.scrape import Scraper
+from nvcops.adapters.metrics.scrape import Scraper
 from nvcops.adapters.target import connect
 from nvcops.core.checks import Finding, Verdict
 from nvcops.core.target import Target

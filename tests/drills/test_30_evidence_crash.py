@@ -20,8 +20,8 @@ from typing import Any
 
 import pytest
 
-from nvcops.adapters.evidence_log import EvidenceLog, open_log
-from nvcops.adapters.evidence_outbox import create_outbox, drain, enqueue
+from nvcops.adapters.evidence.log import EvidenceLog, open_log
+from nvcops.adapters.evidence.outbox import create_outbox, drain, enqueue
 from nvcops.core.evidence import Entry
 
 NOW = dt.datetime(2026, 1, 5, 13, tzinfo=dt.UTC)

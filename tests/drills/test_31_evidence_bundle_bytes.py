@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from nvcops.adapters.evidence_log import open_log
+from nvcops.adapters.evidence.log import open_log
 from nvcops.core.errors import UsageError
 from nvcops.core.evidence import Entry
 from nvcops.core.evidence.bundle import verify_bundle

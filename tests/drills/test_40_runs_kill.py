@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "integration/nvcops/runs"))
 import platform_file
 from runs_fixtures import drive, folder, start_driver
 
-from nvcops.adapters.runs import Runs
+from nvcops.adapters.runs.door import Runs
 from nvcops.core.runs import RunRecord, RunState, StepKind
 
 __all__ = ["drive", "folder", "start_driver"]

@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "integration/nvcops/runs"))
 import platform_file
 from runs_fixtures import folder, only_the_tanks, runs, start_driver
 
-from nvcops.adapters.runs import Runs
+from nvcops.adapters.runs.door import Runs
 from nvcops.core import procedures
 from nvcops.core.runs import RunState, StepKind
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from nvcops.adapters.evidence_outbox import create_outbox, drain
+from nvcops.adapters.evidence.outbox import create_outbox, drain
 from nvcops.core.errors import EvidenceError, StateError
 from nvcops.core.evidence import Log
 from nvcops.core.evidence.entry import decode

@@ -10,8 +10,8 @@ from nvcops.adapters.haproxy import HAProxy
 from nvcops.adapters.host import LocalHost
 from nvcops.adapters.http import HttpServices
 from nvcops.adapters.logs import Format, LogFiles, PostgresFormat, ServiceFormat
+from nvcops.adapters.metrics.scrape import metrics_store
 from nvcops.adapters.postgres import PostgresServer
-from nvcops.adapters.scrape import metrics_store
 from nvcops.adapters.valkey import ValkeyServer
 from nvcops.core.manifest import CacheEntry, DatabaseEntry, Manifest, ProxyEntry, Server
 from nvcops.core.target import Target

@@ -12,10 +12,10 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 import click
 
-from nvcops.adapters.discovery import discover
-from nvcops.adapters.discovery_found import Note, Wishes
-from nvcops.adapters.discovery_invoker import as_name, login_name
-from nvcops.adapters.discovery_toml import render
+from nvcops.adapters.discovery.found import Note, Wishes
+from nvcops.adapters.discovery.invoker import as_name, login_name
+from nvcops.adapters.discovery.platform import discover
+from nvcops.adapters.discovery.toml import render
 from nvcops.cli.context import answer, json_option
 from nvcops.core import manifest
 from nvcops.core.errors import StateError, Unreachable, UsageError

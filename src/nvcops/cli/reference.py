@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 import re
-import tomllib
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -184,20 +184,24 @@ def _command(command: click.Command, name: str, parent: click.Context | None) ->
                 yield from _command(found, f"{name} {child}", context)
 
 
-def example_manifest() -> dict[str, Any]:
-    """The commented example, as data."""
-    return tomllib.loads((ROOT / "platforms" / "nvc-bank" / "platform.toml").read_text(encoding="utf-8"))
-
-
-def main() -> None:
-    """Write all of it."""
-    for path, text in (*scripts(), *documents()):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-        if path.parent.name == "scripts":
-            path.chmod(0o755)
-        print(path.relative_to(ROOT))  # noqa: T201 - the command says what it wrote
+def main() -> int:
+    """Write all of it; with --check write nothing, name what differs, and end with 1 if anything does."""
+    check = "--check" in sys.argv[1:]
+    written = [*scripts(), *documents()]
+    differing = [
+        (path, text) for path, text in written if not path.exists() or path.read_text(encoding="utf-8") != text
+    ]
+    strangers = {path for path in (ROOT / "scripts").glob("*") if path.is_file()} - {path for path, _ in written}
+    for path, text in differing:
+        print(path.relative_to(ROOT))
+        if not check:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+            path.chmod(0o755 if path.parent.name == "scripts" else 0o644)
+    for path in sorted(strangers):
+        print(f"{path.relative_to(ROOT)} belongs to no procedure")
+    return 1 if strangers or (check and differing) else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

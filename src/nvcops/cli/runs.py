@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 import click
 
 from nvcops import wiring
-from nvcops.adapters.runs import Runs
+from nvcops.adapters.runs.door import Runs
 from nvcops.cli.context import answer, json_option, manifest_path, notify, target_flag, target_option
 from nvcops.cli.people import person_options, signer_of
 from nvcops.cli.progress import Progress

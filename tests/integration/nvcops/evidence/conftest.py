@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from nvcops.adapters.evidence_log import EvidenceLog, open_log
+from nvcops.adapters.evidence.log import EvidenceLog, open_log
 from nvcops.core.evidence import Entry
 
 ORIGIN = "bank.example/operations"

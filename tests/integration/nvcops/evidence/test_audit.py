@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from nvcops.adapters.evidence_audit import AuditReport
-from nvcops.adapters.evidence_log import EvidenceLog
+from nvcops.adapters.evidence.audit import AuditReport
+from nvcops.adapters.evidence.log import EvidenceLog
 from nvcops.core.errors import EvidenceError
 from nvcops.core.evidence import Entry
 from nvcops.core.evidence.checkpoint import sign_checkpoint

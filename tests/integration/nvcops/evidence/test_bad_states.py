@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from nvcops.adapters.evidence_log import EvidenceLog, open_log
+from nvcops.adapters.evidence.log import EvidenceLog, open_log
 from nvcops.core.errors import StateError, UsageError
 from nvcops.core.evidence import Entry
 
@@ -153,7 +153,7 @@ def run(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     header = """
         import os, resource, sys
         from pathlib import Path
-        from nvcops.adapters.evidence_log import open_log
+        from nvcops.adapters.evidence.log import open_log
         from nvcops.core.errors import StateError
         from nvcops.core.evidence import Entry
     """
@@ -165,7 +165,7 @@ def run(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 def test_two_first_uses_at_once_make_one_log(tmp_path: Path) -> None:
     """Several processes open a log that is not there yet: one key, one name."""
-    code = "import sys; from pathlib import Path; from nvcops.adapters.evidence_log import open_log;"
+    code = "import sys; from pathlib import Path; from nvcops.adapters.evidence.log import open_log;"
     code += "print(open_log(Path(sys.argv[1]), origin='o').vkey)"
     children = [
         subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True)

@@ -11,8 +11,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from nvcops.adapters.evidence_export import verify_file
-from nvcops.adapters.evidence_log import EvidenceLog, open_log
+from nvcops.adapters.evidence.export import verify_file
+from nvcops.adapters.evidence.log import EvidenceLog, open_log
 from nvcops.core.errors import EvidenceError, NotFoundError, StateError, UsageError
 from nvcops.core.evidence import Entry, Redactor
 from nvcops.core.evidence.checkpoint import open_checkpoint, split_notes, verify_proof

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from nvcops.adapters.evidence_log import EvidenceLog
-from nvcops.adapters.evidence_outbox import create_outbox, drain, enqueue
+from nvcops.adapters.evidence.log import EvidenceLog
+from nvcops.adapters.evidence.outbox import create_outbox, drain, enqueue
 from nvcops.core.errors import StateError, UsageError
 from nvcops.core.evidence import Entry
 

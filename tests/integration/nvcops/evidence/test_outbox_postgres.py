@@ -9,8 +9,8 @@ import psycopg
 import pytest
 
 from nvclab.parts import postgres
-from nvcops.adapters.evidence_log import EvidenceLog
-from nvcops.adapters.evidence_outbox import create_outbox, drain, enqueue
+from nvcops.adapters.evidence.log import EvidenceLog
+from nvcops.adapters.evidence.outbox import create_outbox, drain, enqueue
 from nvcops.core.errors import UsageError
 from nvcops.core.evidence import Entry
 

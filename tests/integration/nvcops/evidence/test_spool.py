@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from nvcops.adapters.evidence_log import EvidenceLog
-from nvcops.adapters.evidence_spool import Spool
+from nvcops.adapters.evidence.log import EvidenceLog
+from nvcops.adapters.evidence.spool import Spool
 from nvcops.core.errors import EvidenceError, StateError
 from nvcops.core.evidence import SPOOLED, Entry
 from nvcops.core.evidence.entry import encode

@@ -19,7 +19,7 @@ import msgspec
 import workshop
 from platform_file import open_runs, read_manifest, signer
 
-from nvcops.adapters.runs_serve import Server
+from nvcops.adapters.runs.serve import Server
 from nvcops.core import procedures
 from nvcops.core.errors import NvcopsError
 
@@ -47,7 +47,8 @@ def main(folder: Path, command: str, *arguments: str) -> None:
 
 def die_at(number: int) -> None:
     """Die at the n-th of the moments at which something durable happens."""
-    from nvcops.adapters import runs_dbos, runs_store
+    from nvcops.adapters.runs import dbos as runs_dbos
+    from nvcops.adapters.runs import store as runs_store
 
     left = [number]
 

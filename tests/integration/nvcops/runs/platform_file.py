@@ -9,9 +9,9 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from workshop import Workshop
 
-from nvcops.adapters.evidence_log import open_log
+from nvcops.adapters.evidence.log import open_log
 from nvcops.adapters.identity_ssh import Signer, find_signer
-from nvcops.adapters.runs import Runs
+from nvcops.adapters.runs.door import Runs
 from nvcops.core.evidence import Entry
 from nvcops.core.manifest import Manifest, parse
 

@@ -14,7 +14,7 @@ import platform_file
 import pytest
 import workshop  # noqa: F401 - enters its procedures into the runbook
 
-from nvcops.adapters.runs import Runs
+from nvcops.adapters.runs.door import Runs
 from nvcops.core import procedures
 
 HERE = Path(__file__).parent

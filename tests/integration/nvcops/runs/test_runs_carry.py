@@ -9,8 +9,8 @@ import pytest
 from platform_file import evidence, open_runs, read_manifest, write_platform
 from workshop import Workshop
 
-from nvcops.adapters.evidence_log import EvidenceLog, open_log
-from nvcops.adapters.runs import Runs
+from nvcops.adapters.evidence.log import EvidenceLog, open_log
+from nvcops.adapters.runs.door import Runs
 from nvcops.core import procedures
 from nvcops.core.checks import Verdict
 from nvcops.core.errors import RunError, UsageError

@@ -13,7 +13,7 @@ import pytest
 import workshop
 from platform_file import evidence, open_runs, read_manifest, signer
 
-from nvcops.adapters.runs import Runs
+from nvcops.adapters.runs.door import Runs
 from nvcops.core import procedures
 from nvcops.core.errors import LockHeld, RunError
 from nvcops.core.procedures import Procedure

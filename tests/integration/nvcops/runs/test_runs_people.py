@@ -12,9 +12,9 @@ import msgspec
 import pytest
 from platform_file import evidence, make_key, open_runs, read_manifest, signer
 
-from nvcops.adapters.evidence_log import open_log
+from nvcops.adapters.evidence.log import open_log
 from nvcops.adapters.identity_ssh import Signer
-from nvcops.adapters.runs import Runs
+from nvcops.adapters.runs.door import Runs
 from nvcops.core import procedures
 from nvcops.core.errors import NotAllowed, NotFoundError, RunError
 from nvcops.core.evidence import verify_signed_entry

@@ -16,8 +16,8 @@ import psutil
 import pytest
 from platform_file import evidence, open_runs, read_manifest, signer, write_platform
 
-from nvcops.adapters.runs import Runs
-from nvcops.adapters.runs_serve import Server
+from nvcops.adapters.runs.door import Runs
+from nvcops.adapters.runs.serve import Server
 from nvcops.core import procedures
 from nvcops.core.runs import RunRecord, RunState
 from nvcops.core.schedule import Standing

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from nvcops.adapters.discovery_series import choose
+from nvcops.adapters.discovery.series import choose
 
 SPRING = """\
 # TYPE http_server_requests_seconds summary

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from nvcops.adapters.discovery_found import (
+from nvcops.adapters.discovery.found import (
     CacheFound,
     Choice,
     DatabaseFound,
@@ -17,7 +17,7 @@ from nvcops.adapters.discovery_found import (
     ServiceFound,
     StandbyFound,
 )
-from nvcops.adapters.discovery_toml import render
+from nvcops.adapters.discovery.toml import render
 from nvcops.core.manifest import CacheEntry, DatabaseEntry, Events, Instance, Manifest, Server, parse
 
 HOSTILE = 'x"\n[database]\nuser = "evil"\x7f\x1b[31m\\'

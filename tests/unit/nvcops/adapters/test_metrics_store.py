@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from nvcops.adapters import metrics_store
-from nvcops.adapters.metrics_store import MetricsStore
-from nvcops.adapters.metrics_text import Page
-from nvcops.adapters.metrics_write import Observation
+from nvcops.adapters.metrics import store as metrics_store
+from nvcops.adapters.metrics.store import MetricsStore
+from nvcops.adapters.metrics.text import Page
+from nvcops.adapters.metrics.write import Observation
 from nvcops.core.errors import StateError
 
 BEGIN = dt.datetime(2026, 7, 1, 11, 58, tzinfo=dt.UTC)

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import msgspec
 import pytest
 
-from nvcops.adapters import runs_journal as journal
-from nvcops.adapters.runs_conduct import Parked, _TooLate, within
+from nvcops.adapters.runs import journal
+from nvcops.adapters.runs.conduct import Parked, _TooLate, within
 from nvcops.core.checks import Finding, Verdict
 from nvcops.core.errors import DeadlineExceeded, NvcopsError, RunError, StepFailed, Unreachable
 from nvcops.core.schedule import When

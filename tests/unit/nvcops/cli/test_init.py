@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from nvcops.adapters.discovery_found import Wishes
+from nvcops.adapters.discovery.found import Wishes
 from nvcops.cli.init import _suggested_name, init
 from nvcops.core.errors import NvcopsError, StateError, Unreachable, UsageError
 from nvcops.core.manifest import DatabaseEntry, Server

@@ -1,0 +1,86 @@
+"""Where the evidence of runs goes when its own folder cannot be used: a spool elsewhere, folded in later."""
+
+from __future__ import annotations
+
+import functools
+import os
+import stat
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from nvcops.adapters.evidence.log import EvidenceLog
+from nvcops.adapters.evidence.spool import Spool
+from nvcops.core.errors import EvidenceError, StateError
+from nvcops.core.evidence import SPOOLED, Entry
+from nvcops.core.evidence.entry import encode
+from nvcops.core.schedule import now
+
+Notify = Callable[[str], None]
+
+
+class Evidence:
+    """The log, or the next best place."""
+
+    def __init__(self, platform: str, open_log: Callable[[], EvidenceLog], notify: Notify) -> None:
+        self._elsewhere = _temporary() / f"nvcops-{os.getuid()}" / platform
+        self._notify = notify
+        self._said: set[str] = set()
+        self.log: EvidenceLog | None = None
+        try:
+            self.log = open_log()
+            self._fold()
+        except StateError as error:
+            self.say(f"{error.sentence}: evidence waits in {self._elsewhere} and is folded in later")
+
+    def keep(self, entries: Sequence[Entry]) -> None:
+        """Record entries in the log, else in its spool, else elsewhere."""
+        try:
+            if self.log is not None:
+                if SPOOLED in self.log.append(entries):
+                    self.say("the evidence log cannot be written now: evidence waits beside it and is folded in later")
+                return
+        except StateError as error:
+            self.say(f"{error.sentence}: evidence waits in {self._elsewhere} and is folded in later")
+        self._spool.keep([encode(entry) for entry in entries])
+
+    def sign(self) -> None:
+        """Sign the log as it stands, so that nothing behind the last checkpoint is left to trust."""
+        try:
+            if self.log is not None:
+                self.log.checkpoint(now())
+        except (StateError, EvidenceError) as error:
+            self.say(f"{error.sentence}: the evidence is recorded, and not signed yet")
+
+    def close(self) -> None:
+        """Let go of the log's files."""
+        if self.log is not None:
+            self.log.close()
+
+    def _fold(self) -> None:
+        """Bring in what an earlier process left elsewhere."""
+        if self.log is None or not self._elsewhere.is_dir():
+            return
+        self.log.fold(self._elsewhere)
+
+    @functools.cached_property
+    def _spool(self) -> Spool:
+        spool = Spool(self._elsewhere)
+        status = self._elsewhere.lstat()
+        if status.st_uid != os.getuid() or not stat.S_ISDIR(status.st_mode) or status.st_mode & 0o077:
+            raise StateError(f"{self._elsewhere} is not a private folder of ours", hint="remove it")
+        return spool
+
+    def say(self, sentence: str) -> None:
+        """Tell what should not go unnoticed, once."""
+        if sentence not in self._said:
+            self._said.add(sentence)
+            self._notify(sentence)
+
+
+def _temporary() -> Path:
+    """The machine's temporary folder, also on a day when nothing can be written to it."""
+    try:
+        return Path(tempfile.gettempdir())
+    except FileNotFoundError:  # it was tried with a file: the disk is full
+        return Path(os.environ.get("TMPDIR") or os.sep + "tmp")

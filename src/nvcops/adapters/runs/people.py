@@ -1,0 +1,79 @@
+"""What people sign about runs: statements made, checked against the roster, and refusals kept as evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from nvcops.adapters.runs import entries
+from nvcops.core.errors import NotAllowed, NvcopsError
+from nvcops.core.evidence import Entry, utc
+from nvcops.core.identity import Say, SignedStatement, Statement, check_second_person, check_signed
+from nvcops.core.manifest import Manifest
+from nvcops.core.runs import RunRecord
+from nvcops.core.schedule import now
+
+
+class Speaker(Protocol):
+    """A person who can sign: `identity_ssh.Signer` at the command line."""
+
+    @property
+    def name(self) -> str:
+        """Their handle in the roster."""
+        ...
+
+    def sign(self, statement: Statement) -> SignedStatement:
+        """Sign a statement with their key."""
+        ...
+
+
+class People:
+    """The roster at the desk: lets say what it allows, and notes what it refuses."""
+
+    def __init__(self, manifest: Manifest, note: Callable[[Entry], None]) -> None:
+        self._people = manifest.people
+        self._note = note
+
+    def said(
+        self, speaker: Speaker, kind: Say, record: RunRecord, *, step: str = "", note: str = ""
+    ) -> tuple[SignedStatement, str]:
+        """A person's signed and checked statement, and the fingerprint of their key.
+
+        Raises:
+            NotAllowed: the key, the roster or the role does not allow it.
+        """
+        statement = Statement(
+            kind=kind,
+            platform=record.platform,
+            run=record.id,
+            procedure=record.procedure,
+            actor=speaker.name,
+            subject=step,
+            time=utc(now()),
+            note=note,
+            content_hash=record.content_hash,
+        )
+        signed = speaker.sign(statement)
+        if signed.statement != statement:
+            raise NotAllowed(f"{speaker.name!r} signed something else than was asked")
+        try:
+            return signed, check_signed(self._people, signed, now())
+        except NotAllowed as error:
+            self.refuse(error, record, speaker.name, step)
+            raise
+
+    def check_second(self, record: RunRecord, step: str, approver: tuple[str, str], requester: tuple[str, str]) -> None:
+        """That approver and requester (name and key of each) are two people.
+
+        Raises:
+            NotAllowed: they are one.
+        """
+        try:
+            check_second_person(self._people, *approver, *requester)
+        except NotAllowed as error:
+            self.refuse(error, record, approver[0], step)
+            raise
+
+    def refuse(self, error: NvcopsError, record: RunRecord, actor: str, step: str = "") -> None:
+        """Keep as evidence that somebody was told no."""
+        self._note(entries.refused(record, actor, step, error, now()))
