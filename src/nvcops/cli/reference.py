@@ -193,13 +193,13 @@ def main() -> int:
     ]
     strangers = {path for path in (ROOT / "scripts").glob("*") if path.is_file()} - {path for path, _ in written}
     for path, text in differing:
-        print(path.relative_to(ROOT))
+        click.echo(path.relative_to(ROOT))
         if not check:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, encoding="utf-8")
             path.chmod(0o755 if path.parent.name == "scripts" else 0o644)
     for path in sorted(strangers):
-        print(f"{path.relative_to(ROOT)} belongs to no procedure")
+        click.echo(f"{path.relative_to(ROOT)} belongs to no procedure")
     return 1 if strangers or (check and differing) else 0
 
 
