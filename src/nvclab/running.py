@@ -62,13 +62,15 @@ def temporary(*, users: int = 20, think_s: float = 10.0, folder: Path | None = N
     """A ready lab, in `folder` or in a folder of its own, which is removed at the end; it dies with the caller."""
     own = folder or Path(tempfile.mkdtemp(prefix="nvclab-lab-"))
     lab = Lab(own)
-    with _started(own, users, think_s):
-        try:
-            yield lab
-        finally:
-            lab.run("down")
-    if folder is None:
-        shutil.rmtree(own)
+    try:
+        with _started(own, users, think_s):
+            try:
+                yield lab
+            finally:
+                lab.run("down")
+    finally:
+        if folder is None:
+            shutil.rmtree(own)
 
 
 @contextmanager
