@@ -58,23 +58,29 @@ LANGUAGE sql SET search_path = bank, pg_temp SET enable_hashjoin = off SET enabl
         FROM transfer t JOIN currency c ON c.code = t.currency CROSS JOIN aml_limit l
         WHERE t.id > after AND t.id <= upto AND t.kind = 'payment' AND t.outcome = 'settled'
         GROUP BY t.debit_account
+    ), quick AS MATERIALIZED (  -- before anything is counted: most busy accounts have their case already
+        SELECT p.account_id, p.newest FROM paid p WHERE NOT EXISTS (
+            SELECT FROM aml_case k
+            WHERE k.account_id = p.account_id AND k.rule = 'velocity' AND k.raised_on = current_date)
+    ), careful AS MATERIALIZED (
+        SELECT p.account_id, p.newest FROM paid p WHERE p.near AND NOT EXISTS (
+            SELECT FROM aml_case k
+            WHERE k.account_id = p.account_id AND k.rule = 'structuring' AND k.raised_on = current_date)
     ), judged AS (
         -- Velocity: the debit that makes it so many is younger than the window. One look-up decides; counting is for hits.
         SELECT 'velocity'::aml_rule AS rule, p.account_id, p.newest, w.payments, w.total
-        FROM paid p CROSS JOIN aml_limit l CROSS JOIN LATERAL (
+        FROM quick p CROSS JOIN aml_limit l CROSS JOIN LATERAL (
             SELECT e.transfer_id FROM entry e WHERE e.account_id = p.account_id AND e.amount < 0
             ORDER BY e.transfer_id DESC OFFSET l.velocity_payments - 1 LIMIT 1
         ) oldest JOIN transfer t ON t.id = oldest.transfer_id CROSS JOIN LATERAL (
             SELECT count(*) AS payments, sum(-e.amount) AS total FROM entry e
             WHERE e.account_id = p.account_id AND e.amount < 0 AND e.transfer_id >= oldest.transfer_id
         ) w
-        WHERE t.created_at > now() - l.velocity_window AND NOT EXISTS (
-            SELECT FROM aml_case k
-            WHERE k.account_id = p.account_id AND k.rule = 'velocity' AND k.raised_on = current_date)
+        WHERE t.created_at > now() - l.velocity_window
         UNION ALL
         -- Structuring: several payments just below the reporting threshold.
         SELECT 'structuring', p.account_id, p.newest, w.payments, w.total
-        FROM paid p CROSS JOIN aml_limit l CROSS JOIN LATERAL (
+        FROM careful p CROSS JOIN aml_limit l CROSS JOIN LATERAL (
             SELECT count(*) AS payments, coalesce(sum(recent.amount), 0) AS total FROM (
                 SELECT t.amount, t.currency, t.created_at FROM entry e JOIN transfer t ON t.id = e.transfer_id
                 WHERE e.account_id = p.account_id AND e.amount < 0 AND t.kind = 'payment'
@@ -83,9 +89,7 @@ LANGUAGE sql SET search_path = bank, pg_temp SET enable_hashjoin = off SET enabl
             WHERE recent.created_at > now() - l.structuring_window AND recent.amount < c.reporting_threshold
               AND recent.amount >= c.reporting_threshold * l.structuring_share
         ) w
-        WHERE p.near AND w.payments >= l.structuring_payments AND NOT EXISTS (
-            SELECT FROM aml_case k
-            WHERE k.account_id = p.account_id AND k.rule = 'structuring' AND k.raised_on = current_date)
+        WHERE w.payments >= l.structuring_payments
     ), raised AS (
         INSERT INTO aml_case (rule, account_id, payments, total, newest_transfer)
         SELECT rule, account_id, payments, total, newest FROM judged
