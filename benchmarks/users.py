@@ -36,6 +36,10 @@ class Reading:
 
     def since(self, before: Reading) -> Run:
         """The time between two readings."""
+        answers = {
+            status: count - before.figures["outcomes"].get(status, 0)
+            for status, count in self.figures["outcomes"].items()
+        }
         counts = {
             int(ms): count - before.figures["histogram_ms"].get(ms, 0)
             for ms, count in self.figures["histogram_ms"].items()
@@ -48,19 +52,21 @@ class Reading:
             errors=self.figures["errors"] - before.figures["errors"],
             mean_ms=(self.figures["sum_ms"] - before.figures["sum_ms"]) / max(requests, 1),
             p99_ms=quantile_ms(counts, 0.99),
+            answers={status: count for status, count in answers.items() if count},
             cores={name: (used - before.cpu_s.get(name, 0.0)) / seconds for name, used in self.cpu_s.items()},
         )
 
 
 @dataclass(frozen=True)
 class Run:
-    """One measured span. `cores`: how many cores each part used on average."""
+    """One measured span. `answers`: how many of each HTTP status, 0 is none; `cores`: how many each part used."""
 
     seconds: float
     requests: int
     errors: int
     mean_ms: float
     p99_ms: float
+    answers: dict[str, int]
     cores: dict[str, float]
 
 
@@ -150,6 +156,7 @@ def show(users: int, runs: list[Run], figure: float, error_share: float) -> None
     for run in runs:
         rate = run.requests / run.seconds
         print(f"  run       {rate:8.0f} requests/s  mean {run.mean_ms:.1f} ms  p99 {run.p99_ms:.0f} ms")
+        print(f"    answers: {'  '.join(f'{status} {count}' for status, count in run.answers.items())}")
         shares = "  ".join(f"{name} {cores:.0%}" for name, cores in run.cores.items())
         print(f"    of a core: {shares}  together {sum(run.cores.values()):.0%}")
 
