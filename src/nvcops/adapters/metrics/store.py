@@ -24,7 +24,7 @@ _PAGES_MAX = 5 * 2**30 // 4096  # 5 GiB
 _BUSY_S = 5.0
 _CHANGES_MAX = 1_000
 _HINT = "is the disk full, or the folder not ours to write? `state` in platform.toml names it"
-_SCHEMA = resources.files("nvcops.adapters").joinpath("schema.sql")
+_SCHEMA = resources.files("nvcops.adapters.metrics").joinpath("schema.sql")
 
 
 class MetricsStore:
