@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import os
 import shutil
 import subprocess
 import tempfile
@@ -46,7 +45,7 @@ class Signer:
 
 
 def find_signer(
-    people: Sequence[Person], name: str | None, key: Path | None, environ: Mapping[str, str], home: Path
+    people: Sequence[Person], name: str | None, key: Path | None, environ: Mapping[str, str], home: Path | None
 ) -> Signer:
     """Who speaks: `--as NAME --key FILE`, else NVCOPS_PERSON and NVCOPS_KEY, else the first of ~/.ssh in the roster.
 
@@ -55,19 +54,29 @@ def find_signer(
         NotAllowed: the key is nobody's, or another person's than was named.
     """
     name = name or environ.get("NVCOPS_PERSON") or None
-    given = key or (Path(environ["NVCOPS_KEY"]).expanduser() if environ.get("NVCOPS_KEY") else None)
-    candidates = [given] if given else sorted((home / ".ssh").glob("*.pub"))[:100]
+    given = key or (_expanded(Path(environ["NVCOPS_KEY"])) if environ.get("NVCOPS_KEY") else None)
+    candidates = [given] if given else sorted((home / ".ssh").glob("*.pub"))[:100] if home else []
     for candidate in candidates:
         person = _owner(people, candidate, strict=given is not None)
         if person and name in (None, person.name):
-            return Signer(person, _private_of(candidate))
+            return Signer(person, _private_of(candidate.absolute()))  # it is used from another folder
         if given:
             whose = f"{person.name!r}'s" if person else "not in the roster"
             raise NotAllowed(f"the key {given} is {whose}", hint="`--as NAME --key FILE` name a person and their key")
     who = f"no key of {name!r}" if name else "no key that the roster knows"
     raise NotAllowed(
-        f"{who} was found in {home / '.ssh'}", hint="give one with --key FILE, or put the .pub line into [[people]]"
+        f"{who} was found in {home / '.ssh' if home else 'a home folder: there is none'}",
+        hint="give one with --key FILE, or put the .pub line into [[people]]",
     )
+
+
+def _expanded(key: Path) -> Path:
+    try:
+        return key.expanduser()
+    except RuntimeError as error:
+        raise UsageError(
+            f"NVCOPS_KEY is {key}, and there is no such home folder", hint="write the whole path"
+        ) from error
 
 
 def _owner(people: Sequence[Person], key: Path, *, strict: bool) -> Person | None:
@@ -151,6 +160,9 @@ def _strings(*parts: bytes) -> Iterator[bytes]:
         yield len(part).to_bytes(4, "big") + part
 
 
-def environment() -> tuple[Mapping[str, str], Path]:
-    """The process's own variables and home folder, for `find_signer`."""
-    return os.environ, Path.home()
+def home_folder() -> Path | None:
+    """Where this process's user is at home; None for one without an account, as containers have it."""
+    try:
+        return Path.home()
+    except RuntimeError:
+        return None

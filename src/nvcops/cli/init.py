@@ -195,7 +195,10 @@ def _suggested_name(wishes: Wishes) -> str:
 
 
 def _absolute(path: Path | None) -> Path | None:
-    return path.expanduser().absolute() if path else None
+    try:
+        return path.expanduser().absolute() if path else None
+    except RuntimeError as error:
+        raise UsageError(f"{path}: there is no such home folder", hint="write the whole path") from error
 
 
 def _reasons(notes: tuple[Note, ...]) -> str:

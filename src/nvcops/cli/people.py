@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from nvcops import wiring
-from nvcops.adapters.identity_ssh import Signer
+from nvcops.adapters.identity_ssh import Signer, home_folder
 from nvcops.core.manifest import Manifest
 
 person_options = (
@@ -25,4 +25,4 @@ person_options = (
 
 def signer_of(manifest: Manifest, person: str | None, key: Path | None) -> Signer:
     """The person at the keyboard, proven by their key when they sign."""
-    return wiring.find_signer(manifest.people, person, key, os.environ, Path.home())
+    return wiring.find_signer(manifest.people, person, key, os.environ, home_folder())

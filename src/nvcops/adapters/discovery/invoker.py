@@ -9,6 +9,7 @@ import zoneinfo
 from pathlib import Path
 
 from nvcops.adapters.discovery.found import Note, PersonFound
+from nvcops.adapters.identity_ssh import home_folder
 from nvcops.core.identity import fingerprint
 
 _KEYS_MAX = 100
@@ -32,12 +33,11 @@ def _account() -> tuple[str, str, Path | None]:
     """Login, full name and home folder of the invoking user, as far as the system knows them."""
     try:
         entry = pwd.getpwuid(os.geteuid())
-        login, full_name, home = entry.pw_name, entry.pw_gecos.split(",")[0].strip(), entry.pw_dir
+        login, full_name = entry.pw_name, entry.pw_gecos.split(",")[0].strip()
     except KeyError:  # a uid without an account, as containers have it
-        login, full_name, home = "", "", ""
+        login, full_name = "", ""
     login = os.environ.get("LOGNAME") or os.environ.get("USER") or login
-    home = os.environ.get("HOME") or home
-    return login, full_name, Path(home) if home else None
+    return login, full_name, home_folder()
 
 
 def login_name() -> str:

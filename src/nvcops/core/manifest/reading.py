@@ -58,7 +58,10 @@ def _reader(folder: Path) -> Any:
         if kind is Path:
             if not isinstance(written, str) or not written:
                 raise ValueError(f"{written!r} is not a path")
-            return folder / Path(written).expanduser()
+            try:
+                return folder / Path(written).expanduser()
+            except RuntimeError as error:
+                raise ValueError(f"{written!r}: there is no such home folder") from error
         if issubclass(kind, Quantity | Count | When | TimeRange | HolidayCountry):
             return kind.read(written)
         raise ValueError(f"{written!r} cannot stand here")

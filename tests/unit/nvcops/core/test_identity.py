@@ -219,3 +219,28 @@ def test_a_key_that_ssh_keygen_cannot_use_is_said(tmp_path: Path) -> None:
     (tmp_path / "dana").write_text("no key")
     with pytest.raises(NotAllowed, match="ssh-keygen could not sign with"):
         Signer(person("dana", line), tmp_path / "dana").sign(statement())
+
+
+def test_a_key_named_from_here_signs_from_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    people = [person("dana", make_key(tmp_path / "dana"))]
+    monkeypatch.chdir(tmp_path)
+    signer = find_signer(people, "dana", Path("dana"), {}, None)
+    assert check_signed(people, signer.sign(statement()), NOW)
+
+
+def test_whoever_has_no_home_folder_names_a_key(tmp_path: Path) -> None:
+    people = [person("dana", make_key(tmp_path / "dana"))]
+    with pytest.raises(NotAllowed, match="there is none"):
+        find_signer(people, None, None, {}, None)
+    with pytest.raises(UsageError, match="no such home folder"):
+        find_signer(people, None, None, {"NVCOPS_KEY": "~nobody-of-this-name/id"}, None)
+
+
+def test_a_user_without_an_account_has_no_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr(identity_ssh.Path, "home", _no_home)
+    assert identity_ssh.home_folder() is None
+
+
+def _no_home() -> Path:
+    raise RuntimeError("Could not determine home directory.")
