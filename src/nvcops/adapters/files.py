@@ -81,7 +81,7 @@ def _text(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise ManifestError(
-            f"there is no file {path}", hint="--manifest names it; `nvcops init` writes one, platforms/ has an example"
+            f"there is no file {path}", hint="--target names it; `nvcops init` writes one, platforms/ has an example"
         ) from None
     except OSError as error:
         raise ManifestError(f"{path} cannot be read: {_why(error)}", hint="platform.toml is a text file") from error
