@@ -104,7 +104,7 @@ def _signed(result: object) -> str:
 
 def waiting_lines(run: RunRecord, target: str) -> Iterator[str]:
     """For each thing that the run waits for: what to type."""
-    for step in run.steps:
+    for step in () if run.state.ended else run.steps:
         if step.state is not RunState.WAITING:
             continue
         yield f"waits for: {step.title}"

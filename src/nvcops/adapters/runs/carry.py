@@ -19,8 +19,8 @@ from nvcops.adapters.runs.workers import Heartbeat, Worker, is_gone
 from nvcops.core import procedures
 from nvcops.core.checks import Finding
 from nvcops.core.errors import NvcopsError, StateError
+from nvcops.core.identity import SignedStatement
 from nvcops.core.manifest import Manifest
-from nvcops.core.procedures import Procedure
 from nvcops.core.runs import RunRecord, RunState, Section, verdict_of
 from nvcops.core.schedule import now
 from nvcops.core.target import Target
@@ -159,7 +159,7 @@ class Carrier:
     def _work(self, record: RunRecord, journal: Journal) -> None:
         """Go through the procedure, in a thread of the engine, and write down how it ended."""
         try:
-            ended = self._conducted(record, journal, procedures.find(record.procedure))
+            ended = self._conducted(record, journal)
         except Cancelled as cancelled:
             self.finish_cancelled(record, str(cancelled))
             return
@@ -171,12 +171,13 @@ class Carrier:
             raise
         self._finish(ended)
 
-    def _conducted(self, record: RunRecord, journal: Journal, procedure: Procedure) -> RunRecord:
-        """The record with its end."""
-        day = (record.started or record.requested).astimezone(ZoneInfo(self._manifest.platform.time_zone)).date()
-        conducting = Conducting(record, self.target, journal, self._manifest.exceptions, day, self._leave)
-        run = ConductedRun(conducting, procedure)
+    def _conducted(self, record: RunRecord, journal: Journal) -> RunRecord:
+        """The record with its end. Nothing that goes wrong on the way leaves a run without one."""
         try:
+            procedure = procedures.find(record.procedure)
+            day = (record.started or record.requested).astimezone(ZoneInfo(self._manifest.platform.time_zone)).date()
+            conducting = Conducting(record, self.target, journal, self._manifest.exceptions, day, self._leave)
+            run = ConductedRun(conducting, procedure)
             procedure.function(run, self.target, **record.options)
             run.concluded()
         except Exception as error:  # noqa: BLE001 - whatever it is, it is how the run ended
@@ -206,13 +207,13 @@ class Carrier:
 
     # --- without records ---
 
-    def carry_loosely(self, record: RunRecord, procedure: Procedure, watch: Watch) -> RunRecord:
+    def carry_loosely(self, record: RunRecord, watch: Watch, signed: SignedStatement | None) -> RunRecord:
         """Carry out a run of which no records can be kept, only evidence."""
         self._evidence.keep(
-            [entries.requested(record, None), entries.run_entry(record, "run.started", record.requested)]
+            [entries.requested(record, signed), entries.run_entry(record, "run.started", record.requested)]
         )
         journal = LooseJournal(record, self._evidence.keep, watch)
-        ended = self._conducted(record, journal, procedure)
+        ended = self._conducted(record, journal)
         if journal.unasked:
             ended = _with_findings(ended, journal.unasked)
         ended = msgspec.structs.replace(ended, steps=tuple(journal.steps), worker="")

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import functools
-import getpass
 import math
-import os
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -20,11 +18,11 @@ from nvcops.adapters.runs import entries, workers
 from nvcops.adapters.runs.abandoned import Abandoned, changed_since, find_abandoned
 from nvcops.adapters.runs.carry import Carrier
 from nvcops.adapters.runs.evidence import Evidence, Notify
-from nvcops.adapters.runs.people import People, Speaker
+from nvcops.adapters.runs.people import People, Speaker, unsigned_user
 from nvcops.adapters.runs.schedule import Scheduler, Tick
 from nvcops.adapters.runs.store import RunStore
 from nvcops.core import procedures
-from nvcops.core.errors import LockHeld, NotAllowed, NotFoundError, RunError, StateError
+from nvcops.core.errors import LockHeld, NotAllowed, NotFoundError, RunError, StateError, UsageError
 from nvcops.core.evidence import Entry
 from nvcops.core.identity import Say, SignedStatement
 from nvcops.core.manifest import Manifest
@@ -143,7 +141,7 @@ class Runs:
             procedure=procedure.name,
             platform=self.manifest.platform.name,
             state=RunState.RUNNING,
-            requested_by=signer.name if signer else requested_by or _user(),
+            requested_by=signer.name if signer else requested_by or unsigned_user(),
             requested=moment,
             due=due,
             dry_run=dry_run,
@@ -164,7 +162,7 @@ class Runs:
             if not (procedure.reads_only or dry_run):
                 raise
             self.notify(f"{error.sentence}; the run goes on without a journal")
-            return self.carrier.carry_loosely(record, procedure, on_event)
+            return self.carrier.carry_loosely(record, on_event, signed)
         except LockHeld as error:
             self._people.refuse(error, record, record.requested_by)
             raise
@@ -215,7 +213,7 @@ class Runs:
 
     def take(self, run: str) -> RunRecord:
         """Claim a run for this process, which then must carry it out. Raises as `resume` does."""
-        record = self.store.get(run)
+        record = self._going(run)
         self._check_resumable(record)
         self.carrier.open()
         moment = now()
@@ -227,9 +225,13 @@ class Runs:
             raise RunError(f"another worker was quicker to take {record.id}", hint=f"`nvcops show {record.id}`")
         return self.store.get(record.id)
 
-    def _check_resumable(self, record: RunRecord) -> None:
+    def _going(self, run: str) -> RunRecord:
+        record = self.store.get(run)
         if record.state.ended:
             raise RunError(f"{record.id} has ended: {record.state}", hint=f"`nvcops show {record.id}`")
+        return record
+
+    def _check_resumable(self, record: RunRecord) -> None:
         if record.worker:
             holder = workers.find(self.store.ops, record.worker)
             if holder and not holder.gone and not holder.silent(now().timestamp()):
@@ -251,9 +253,7 @@ class Runs:
             RunError: it has ended.
             NotAllowed: the roster does not let this person do that.
         """
-        record = self.store.get(run)
-        if record.state.ended:
-            raise RunError(f"{record.id} has ended: {record.state}", hint=f"`nvcops show {record.id}`")
+        record = self._going(run)
         moment = now()
         if isinstance(by, str):
             person, entry = by, entries.run_entry(record, "run.cancellation", moment, again=True, by=by)
@@ -261,7 +261,8 @@ class Runs:
             signed, _ = self._people.said(by, Say.CANCELLATION, record)
             person, entry = by.name, entries.said(signed)
         self.store.ask_to_cancel(record, person, [entry])
-        if workers.is_gone(self.store.ops, record.worker) and self.store.claim(record, self.worker.id, moment, []):
+        nobodys = workers.is_gone(self.store.ops, record.worker)
+        if nobodys and self.store.claim(record, self.worker.id, moment, [], locking=False):
             self.carrier.finish_cancelled(self.store.get(record.id), person)
         self.drain()
         return self.store.get(record.id)
@@ -310,7 +311,7 @@ class Runs:
             UsageError: a note is missing.
         """
         if not note.strip():
-            raise RunError("an attestation needs a note: what was looked at, and what was seen", hint='--note "..."')
+            raise UsageError("an attestation needs a note: what was looked at, and what was seen", hint='--note "..."')
         return self._say(Say.ATTESTATION, run, step, signer, note, on_event)
 
     def approve(self, run: str, step: str, signer: Speaker, *, note: str = "", on_event: Watch = unseen) -> RunRecord:
@@ -325,7 +326,7 @@ class Runs:
         return self._say(Say.RESOLUTION, run, step, signer, f"{word}: {note}", on_event)
 
     def _say(self, kind: Say, run: str, name: str, signer: Speaker, note: str, on_event: Watch) -> RunRecord:
-        record = self.store.get(run)
+        record = self._going(run)
         step = self._waiting_step(record, name, _ASKED[kind])
         signed, key = self._people.said(signer, kind, record, step=step.name, note=note)
         if kind is Say.APPROVAL:
@@ -391,11 +392,3 @@ class Runs:
     def stop(self) -> None:
         """Put down what this process carries out at the next step; for Ctrl-C and SIGTERM."""
         self.carrier.stop()
-
-
-def _user() -> str:
-    """Whom the operating system knows: no proof, and named so that nobody takes it for one."""
-    try:
-        return f"user:{getpass.getuser()}"
-    except (KeyError, OSError):
-        return f"uid:{os.getuid()}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import getpass
+import os
 from collections.abc import Callable
 from typing import Protocol
 
@@ -77,3 +79,11 @@ class People:
     def refuse(self, error: NvcopsError, record: RunRecord, actor: str, step: str = "") -> None:
         """Keep as evidence that somebody was told no."""
         self._note(entries.refused(record, actor, step, error, now()))
+
+
+def unsigned_user() -> str:
+    """Whom the operating system knows: no proof, and named so that nobody takes it for one."""
+    try:
+        return f"user:{getpass.getuser()}"
+    except (KeyError, OSError):
+        return f"uid:{os.getuid()}"

@@ -61,8 +61,12 @@ class RunStore(RunRecords):
             self._all(change, entries)
             return True
 
-    def claim(self, run: RunRecord, worker: str, moment: dt.datetime, entries: Iterable[Entry]) -> bool:
+    def claim(
+        self, run: RunRecord, worker: str, moment: dt.datetime, entries: Iterable[Entry], *, locking: bool = True
+    ) -> bool:
         """Take a run as it was seen, bound to the content that the record says; False when somebody was quicker.
+
+        Without `locking` it is only to be ended: that must not wait for another run's lock.
 
         Raises:
             LockHeld: naming the holder.
@@ -76,7 +80,8 @@ class RunStore(RunRecords):
             )
             if taken.rowcount != 1:
                 return False
-            self._take_lock(change, run, moment)
+            if locking:
+                self._take_lock(change, run, moment)
             self._all(change, entries)
             return True
 

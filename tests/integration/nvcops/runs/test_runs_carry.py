@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import functools
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,10 @@ from nvcops.adapters.evidence.log import EvidenceLog, open_log
 from nvcops.adapters.runs.door import Runs
 from nvcops.core import procedures
 from nvcops.core.checks import Verdict
-from nvcops.core.errors import RunError, UsageError
+from nvcops.core.errors import ManifestError, RunError, UsageError
 from nvcops.core.evidence import Redactor
 from nvcops.core.runs import RunState, StepKind, StepRecord
+from nvcops.core.target import Target
 
 EIGHT = dt.datetime(2026, 11, 23, 13, tzinfo=dt.UTC)
 
@@ -162,3 +164,16 @@ def test_an_entry_that_the_log_refuses_is_withheld_and_said(folder: Path) -> Non
     assert [entry.kind for entry in left].count("entry.withheld") == 2
     assert "fill tank 1" not in str(left)
     assert left[-1].kind == "run.finished"
+
+
+def test_a_platform_that_cannot_even_be_connected_to_ends_the_run_with_a_sentence(folder: Path) -> None:
+    def broken() -> Target:
+        raise ManifestError("the password file is gone", hint="put it back")
+
+    manifest = read_manifest(folder)
+    origin = manifest.evidence.origin
+    log = functools.partial(open_log, manifest.platform.state, origin=origin)
+    with Runs(manifest, broken, log, notify=lambda _: None) as runs:
+        record = runs.start(procedures.find("tanks-check"))
+        assert (record.state, record.error, record.exit_code) == (RunState.FAILED, "the password file is gone", 3)
+        assert not runs.abandoned()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import subprocess
 import threading
 import time
@@ -14,10 +15,11 @@ import workshop
 from platform_file import evidence, open_runs, read_manifest, signer
 
 from nvcops.adapters.runs.door import Runs
+from nvcops.cli.report import waiting_lines
 from nvcops.core import procedures
 from nvcops.core.errors import LockHeld, RunError
 from nvcops.core.procedures import Procedure
-from nvcops.core.runs import RunRecord, RunState, StepKind
+from nvcops.core.runs import RunRecord, RunState, StepKind, scheduled_id
 
 Drive = Callable[..., dict[str, Any]]
 Start = Callable[..., subprocess.Popen[str]]
@@ -70,6 +72,25 @@ def test_a_waiting_run_is_cancelled_at_once(runs: Runs, folder: Path) -> None:
     with pytest.raises(RunError, match="has ended: cancelled"):
         runs.cancel(run, "user:ann")
     assert [entry.kind for entry in evidence(folder)][-2:] == ["run.cancellation", "run.finished"]
+
+
+def test_a_cancelled_run_asks_nobody_for_anything_any_more(runs: Runs, folder: Path) -> None:
+    run = runs.start(procedures.find("tanks-morning")).id
+    record = runs.cancel(run, "user:ann")
+    assert list(waiting_lines(record, "")) == []
+    with pytest.raises(RunError, match="has ended: cancelled"):
+        runs.attest(run, "reviewed", signer(runs.manifest, folder, "dana"), note="seen")
+    assert "attestation" not in [entry.kind for entry in evidence(folder)]
+
+
+def test_a_due_run_is_cancelled_while_another_holds_its_lock(runs: Runs, folder: Path) -> None:
+    holder = runs.start(procedures.find("tanks-empty"), signer=signer(runs.manifest, folder, "dana"))
+    due = dt.datetime(2026, 11, 23, 13, tzinfo=dt.UTC)
+    assert runs.enqueue(procedures.find("tanks-fill"), due)
+    record = runs.cancel(scheduled_id("tanks-fill", due), "user:ann")
+    assert record.state is RunState.CANCELLED
+    with pytest.raises(LockHeld, match=holder.id):
+        runs.start(procedures.find("tanks-fill"))
 
 
 def test_a_run_under_way_is_cancelled_at_its_next_step(runs: Runs, folder: Path, start_driver: Start) -> None:

@@ -16,7 +16,7 @@ from nvcops.adapters.evidence.log import open_log
 from nvcops.adapters.identity_ssh import Signer
 from nvcops.adapters.runs.door import Runs
 from nvcops.core import procedures
-from nvcops.core.errors import NotAllowed, NotFoundError, RunError
+from nvcops.core.errors import NotAllowed, NotFoundError, RunError, UsageError
 from nvcops.core.evidence import verify_signed_entry
 from nvcops.core.manifest import Manifest
 from nvcops.core.runs import RunState
@@ -93,7 +93,7 @@ def test_a_key_speaks_for_its_owner_only(runs: Runs, folder: Path, manifest: Man
 
 def test_an_attestation_needs_a_note_a_waiting_step_and_a_run(runs: Runs, speak: Callable[[str], Signer]) -> None:
     run = runs.start(procedures.find("tanks-morning")).id
-    with pytest.raises(RunError, match="needs a note"):
+    with pytest.raises(UsageError, match="needs a note"):
         runs.attest(run, "reviewed", speak("dana"), note=" ")
     with pytest.raises(NotFoundError, match="has no step 'review'") as missing:
         runs.attest(run, "review", speak("dana"), note="x")
@@ -150,7 +150,7 @@ def test_what_needs_an_approval_needs_a_requester_who_signs(runs: Runs, folder: 
 def test_only_one_answer_counts(runs: Runs, folder: Path, speak: Callable[[str], Signer]) -> None:
     run = runs.start(procedures.find("tanks-morning")).id
     runs.attest(run, "reviewed", speak("dana"), note="first")
-    with pytest.raises(RunError, match="is concluded"):
+    with pytest.raises(RunError, match="has ended: concluded"):
         runs.attest(run, "reviewed", speak("olga"), note="second")
     assert [entry.actor for entry in evidence(folder) if entry.kind == "attestation"] == ["dana"]
 
