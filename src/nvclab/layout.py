@@ -14,6 +14,7 @@ import json
 import os
 import secrets
 import shutil
+import time
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 INSTANCES = ("bank-1", "bank-2")
 PORT_NAMES = ("primary", "standby", "cache", "http", "https", "proxy_statistics", *INSTANCES)
+_OWNER = "lab"
+_LOCK_TRIES, _LOCK_PAUSE_S = 8, 0.05
 _RUNTIME_PREFIX = "/tmp/nvclab-"  # noqa: S108 - made with mode 0711 and a random name; D may be too long for sockets
 
 
@@ -114,7 +117,7 @@ class Layout:
     def locked(self) -> Iterator[None]:
         """Hold the folder: LabBusy when another supervisor (or `down`) holds it. The kernel lets go when we die."""
         with self.at("lab.lock").open("a+") as file:
-            if not _try_lock(file):
+            if not _lock_soon(file):
                 raise LabBusy(
                     f"A lab already runs in {self.folder}.",
                     hint="nvclab status shows it, nvclab down ends it, another --dir starts a second one",
@@ -136,11 +139,27 @@ def new_record(ports: dict[str, int]) -> Record:
     return Record(id=name, pid=os.getpid(), runtime=f"{_RUNTIME_PREFIX}{name}", ports=ports)
 
 
-def make_runtime(record: Record) -> Path:
-    """Make the folder for sockets; its name is random, so nobody can have made it before us."""
+def make_runtime(record: Record, layout: Layout) -> Path:
+    """Make the folder for sockets; its name is random, so nobody can have made it before us.
+
+    A link in it names the lab, so that it can be removed even when nobody comes back to the lab's own folder.
+    """
     runtime = Path(record.runtime)
     runtime.mkdir(mode=0o711)
+    (runtime / _OWNER).symlink_to(layout.folder.absolute())
     return runtime
+
+
+def remove_dead_runtimes() -> None:
+    """Remove our account's socket folders whose labs are dead: nobody holds the lab's folder, or it is gone."""
+    for runtime in Path(_RUNTIME_PREFIX).parent.glob(f"{Path(_RUNTIME_PREFIX).name}*"):
+        owner = runtime / _OWNER
+        try:
+            ours = owner.is_symlink() and owner.lstat().st_uid == runtime.stat().st_uid == os.geteuid()
+            if ours and not Layout(owner.readlink()).is_held():
+                shutil.rmtree(runtime)
+        except FileNotFoundError:  # its own lab was quicker
+            continue
 
 
 def remove_runtime(record: Record) -> None:
@@ -164,3 +183,12 @@ def _try_lock(file: IO[str]) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def _lock_soon(file: IO[str]) -> bool:
+    """Take the lock now, or within a moment: whoever only asks whether a lab runs holds it for as long as that takes."""
+    for _ in range(_LOCK_TRIES):
+        if _try_lock(file):
+            return True
+        time.sleep(_LOCK_PAUSE_S)
+    return False

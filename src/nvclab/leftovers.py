@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nvclab.errors import LabError, NotRunning
-from nvclab.layout import remove_runtime
+from nvclab.layout import remove_dead_runtimes, remove_runtime
 from nvclab.parts import shared_memory
 
 if TYPE_CHECKING:
@@ -26,7 +26,11 @@ _DEADLINE_S = 15.0
 
 
 def clean(layout: Layout) -> bool:
-    """Remove the traces of a dead lab; True when there were any. Call it while holding the folder's lock."""
+    """Remove the traces of a dead lab; True when there were any. Call it while holding the folder's lock.
+
+    Socket folders of other dead labs go, too: their own folders may be gone for good.
+    """
+    remove_dead_runtimes()
     try:
         record = layout.record()
     except NotRunning:

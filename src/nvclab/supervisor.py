@@ -64,7 +64,7 @@ class Supervisor:
             record = new_record(self._ports())
             self.layout.prepare()
             self.layout.write_record(record)
-            make_runtime(record)
+            make_runtime(record, self.layout)
             centre = DataCentre(self.layout, record, self.wishes, self.say, self._log)
             try:
                 self._serve(centre, ready)

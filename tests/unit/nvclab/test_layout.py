@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from nvclab.errors import LabBusy, LabError, NotRunning, explained
-from nvclab.layout import Layout, make_runtime, new_record, remove_runtime
+from nvclab.layout import Layout, make_runtime, new_record, remove_dead_runtimes, remove_runtime
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def test_socket_paths_are_short_wherever_the_lab_lies(tmp_path: Path) -> None:
 
 def test_the_runtime_folder_is_private_and_goes(layout: Layout) -> None:
     record = new_record({})
-    runtime = make_runtime(record)
+    runtime = make_runtime(record, layout)
     assert stat.S_IMODE(runtime.stat().st_mode) == 0o711
     assert runtime.stat().st_uid == os.geteuid()
     remove_runtime(record)
@@ -79,3 +79,16 @@ def test_the_systems_errors_become_sentences(number: int, sentence: str) -> None
     assert sentence in said.sentence
     assert "/somewhere" in said.sentence
     assert said.hint
+
+
+def test_a_dead_labs_runtime_folder_goes_and_a_living_ones_stays(layout: Layout, tmp_path: Path) -> None:
+    living, dead, gone = (new_record({}) for _ in range(3))
+    make_runtime(living, layout)
+    make_runtime(dead, Layout(tmp_path / "dead"))
+    (tmp_path / "dead").mkdir()
+    make_runtime(gone, Layout(tmp_path / "gone"))
+    with layout.locked():
+        remove_dead_runtimes()
+        assert [Path(record.runtime).exists() for record in (living, dead, gone)] == [True, False, False]
+    remove_dead_runtimes()
+    assert not Path(living.runtime).exists()
