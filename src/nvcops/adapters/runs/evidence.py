@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import stat
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from nvcops.adapters.evidence import files
 from nvcops.adapters.evidence.log import EvidenceLog
 from nvcops.adapters.evidence.spool import Spool
 from nvcops.core.errors import EvidenceError, StateError
@@ -26,6 +26,7 @@ class Evidence:
         self._elsewhere = _temporary() / f"nvcops-{os.getuid()}" / platform
         self._notify = notify
         self._said: set[str] = set()
+        self._spool: Spool | None = None
         self.log: EvidenceLog | None = None
         try:
             self.log = open_log()
@@ -42,6 +43,8 @@ class Evidence:
                 return
         except StateError as error:
             self.say(f"{error.sentence}: evidence waits in {self._elsewhere} and is folded in later")
+        folder = self._own_folder()
+        self._spool = self._spool or Spool(folder)
         self._spool.keep([encode(entry) for entry in entries])
 
     def sign(self) -> None:
@@ -59,17 +62,31 @@ class Evidence:
 
     def _fold(self) -> None:
         """Bring in what an earlier process left elsewhere."""
-        if self.log is None or not self._elsewhere.is_dir():
+        if self.log is None or not os.path.lexists(self._elsewhere):
             return
-        self.log.fold(self._elsewhere)
+        try:
+            folder = self._own_folder()
+        except StateError as error:
+            self.say(f"{error.sentence}: nothing that lies in it becomes evidence")
+            return
+        self.log.fold(folder)
 
-    @functools.cached_property
-    def _spool(self) -> Spool:
-        spool = Spool(self._elsewhere)
-        status = self._elsewhere.lstat()
-        if status.st_uid != os.getuid() or not stat.S_ISDIR(status.st_mode) or status.st_mode & 0o077:
-            raise StateError(f"{self._elsewhere} is not a private folder of ours", hint="remove it")
-        return spool
+    def _own_folder(self) -> Path:
+        """The folder elsewhere, and the one around it, made where they are missing: anybody may write beside them.
+
+        Raises:
+            StateError: somebody else made one of them, or can write into it.
+        """
+        for folder in (self._elsewhere.parent, self._elsewhere):
+            if not os.path.lexists(folder):
+                files.private_folder(folder)
+            try:
+                status = folder.lstat()
+            except OSError as error:
+                raise files.unusable(folder, error) from error
+            if status.st_uid != os.getuid() or not stat.S_ISDIR(status.st_mode) or status.st_mode & 0o077:
+                raise StateError(f"{folder} is not a private folder of ours", hint="remove it, and ask who made it")
+        return self._elsewhere
 
     def say(self, sentence: str) -> None:
         """Tell what should not go unnoticed, once."""

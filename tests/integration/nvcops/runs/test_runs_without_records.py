@@ -12,9 +12,12 @@ from pathlib import Path
 import pytest
 from platform_file import evidence, open_runs, read_manifest
 
+from nvcops.adapters.evidence.spool import Spool
 from nvcops.core import procedures
 from nvcops.core.checks import Verdict
 from nvcops.core.errors import StateError
+from nvcops.core.evidence import Entry
+from nvcops.core.evidence.entry import encode
 from nvcops.core.runs import RunState
 
 
@@ -131,3 +134,51 @@ def test_without_a_state_folder_evidence_waits_elsewhere(folder: Path) -> None:
     assert list(elsewhere.glob("*.spool"))
     assert any(str(elsewhere) in sentence for sentence in said)
     shutil.rmtree(elsewhere)
+
+
+def readable(folder: Path) -> None:
+    """A folder that others may look into."""
+    folder.mkdir(mode=0o755, parents=True)
+
+
+def linked(folder: Path) -> None:
+    """A way to somewhere else."""
+    (folder.parent / "theirs").mkdir(mode=0o700, parents=True)
+    folder.symlink_to(folder.parent / "theirs")
+
+
+@pytest.mark.parametrize("planted", [readable, linked])
+@pytest.mark.parametrize("around", [False, True])
+def test_a_folder_elsewhere_that_is_not_ours_alone_is_not_used(
+    folder: Path, planted: Callable[[Path], None], around: bool
+) -> None:
+    outer = Path(tempfile.gettempdir()) / f"nvcops-{os.getuid()}"
+    if not around:
+        outer.mkdir(mode=0o700)
+    planted(outer if around else outer / "tanks")
+    (folder / "state").touch()
+    with (
+        open_runs(read_manifest(folder), folder) as runs,
+        pytest.raises(StateError, match="is not a private folder of ours"),
+    ):
+        runs.start(procedures.find("tanks-check"))
+    assert not list(outer.parent.rglob("*.spool"))
+
+
+@pytest.mark.parametrize("planted", [readable, linked])
+@pytest.mark.parametrize("around", [False, True])
+def test_what_others_plant_elsewhere_becomes_no_evidence(
+    folder: Path, planted: Callable[[Path], None], around: bool
+) -> None:
+    outer = Path(tempfile.gettempdir()) / f"nvcops-{os.getuid()}"
+    if not around:
+        outer.mkdir(mode=0o700)
+    planted(outer if around else outer / "tanks")
+    (outer / "tanks").mkdir(mode=0o700, exist_ok=True)
+    entry = Entry(id="forged", time="2026-11-23T13:00:00Z", kind="approval")
+    Spool(outer / "tanks").keep([encode(entry)])
+    said: list[str] = []
+    with open_runs(read_manifest(folder), folder, notify=said.append):
+        pass
+    assert any("nothing that lies in it becomes evidence" in sentence for sentence in said), said
+    assert evidence(folder) == []
