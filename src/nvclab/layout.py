@@ -155,8 +155,8 @@ def remove_dead_runtimes() -> None:
     for runtime in Path(_RUNTIME_PREFIX).parent.glob(f"{Path(_RUNTIME_PREFIX).name}*"):
         owner = runtime / _OWNER
         try:
-            ours = owner.is_symlink() and owner.lstat().st_uid == runtime.stat().st_uid == os.geteuid()
-            if ours and not Layout(owner.readlink()).is_held():
+            ours = runtime.stat().st_uid == os.geteuid()  # and only then may we look into it
+            if ours and owner.is_symlink() and not Layout(owner.readlink()).is_held():
                 shutil.rmtree(runtime)
         except FileNotFoundError:  # its own lab was quicker
             continue
@@ -186,7 +186,7 @@ def _try_lock(file: IO[str]) -> bool:
 
 
 def _lock_soon(file: IO[str]) -> bool:
-    """Take the lock now, or within a moment: whoever only asks whether a lab runs holds it for as long as that takes."""
+    """Take the lock now, or within a moment: whoever only asks whether a lab runs holds it meanwhile."""
     for _ in range(_LOCK_TRIES):
         if _try_lock(file):
             return True
