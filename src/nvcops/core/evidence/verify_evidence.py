@@ -170,7 +170,7 @@ def verify_sshsig(message: bytes, armored: str, namespace: str = NAMESPACE) -> s
             public.verify(raw, signed, padding.PKCS1v15(), hashes.SHA512())
         else:
             raise InvalidError(f"SSH signatures of the kind {algorithm[:40]!r} are not accepted")
-    except (InvalidSignature, UnsupportedAlgorithm):
+    except (InvalidSignature, UnsupportedAlgorithm, NotImplementedError):
         raise InvalidError("the SSH signature does not verify") from None
     return line
 
