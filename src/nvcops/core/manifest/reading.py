@@ -5,22 +5,18 @@ from __future__ import annotations
 import difflib
 import re
 import tomllib
-import zoneinfo
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from nvcops.core.errors import ManifestError
-from nvcops.core.identity import shared_keys
+from nvcops.core.manifest.contradictions import contradictions
 from nvcops.core.manifest.lines import Place, line_of
 from nvcops.core.manifest.tables import (
-    Bound,
     CacheUrl,
     HostAndPort,
     HttpPath,
-    Limits,
     Manifest,
     Name,
     ProcedureEntry,
@@ -28,8 +24,6 @@ from nvcops.core.manifest.tables import (
 )
 from nvcops.core.schedule import HolidayCountry, TimeRange, When
 from nvcops.core.units import Count, Quantity
-
-_STAYS_HIGH = frozenset({"cache_hit", "certificate_days"})
 
 
 def parse(text: str, path: Path) -> Manifest:
@@ -48,7 +42,7 @@ def parse(text: str, path: Path) -> Manifest:
         manifest = msgspec.convert(document, Manifest, dec_hook=_reader(path.parent), strict=True)
     except msgspec.ValidationError as error:
         raise _explained(error, document, text, path) from error
-    for place, sentence, hint in _contradictions(manifest):
+    for place, sentence, hint in contradictions(manifest):
         raise ManifestError(f"{path}:{line_of(text, place)}: {sentence}", hint=hint)
     return manifest
 
@@ -67,40 +61,6 @@ def _reader(folder: Path) -> Any:
         raise ValueError(f"{written!r} cannot stand here")
 
     return read
-
-
-def _contradictions(manifest: Manifest) -> Iterator[tuple[Place, str, str]]:
-    """What the types cannot say: (place, sentence, hint)."""
-    if manifest.platform.time_zone not in zoneinfo.available_timezones():
-        near = difflib.get_close_matches(manifest.platform.time_zone, zoneinfo.available_timezones(), 1)
-        yield (
-            ("platform", "time_zone"),
-            f"there is no time zone {manifest.platform.time_zone!r}",
-            f"did you mean {near[0]!r}?" if near else 'names are like "America/New_York"',
-        )
-    yield from _swapped(manifest.limits)
-    for table in ("services", "people"):
-        seen: set[str] = set()
-        for index, entry in enumerate(getattr(manifest, table)):
-            if entry.name in seen:
-                yield (table, index, "name"), f"the name {entry.name!r} stands twice in [[{table}]]", "names are unique"
-            seen.add(entry.name)
-    for index, exemption in enumerate(manifest.exceptions):
-        if manifest.person(exemption.owner) is None:
-            yield ("exceptions", index, "owner"), f"{exemption.owner!r} is nobody in [[people]]", "add the person"
-    for index, sentence in shared_keys(manifest.people):
-        yield ("people", index, "ssh_keys"), sentence, "each person has keys of their own"
-    if not (manifest.services or manifest.database):
-        yield (), "nothing is watched: there is neither a [[services]] nor a [database]", "`nvcops init` writes them"
-
-
-def _swapped(limits: Limits) -> Iterator[tuple[Place, str, str]]:
-    for name in Limits.__struct_fields__:
-        bound = getattr(limits, name)
-        if isinstance(bound, Bound):
-            first, second = (bound.critical, bound.warning) if name in _STAYS_HIGH else (bound.warning, bound.critical)
-            if first > second:
-                yield ("limits", name), f"{name}: critical would come before warning", "swap the two"
 
 
 def _pattern(kind: Any) -> str:

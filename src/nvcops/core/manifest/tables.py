@@ -16,7 +16,7 @@ Name = Annotated[str, msgspec.Meta(pattern="^[a-z0-9][a-z0-9.-]{0,62}$")]
 Url = Annotated[str, msgspec.Meta(pattern="^https?://[^\\s/]+[^\\s]*$")]
 CacheUrl = Annotated[str, msgspec.Meta(pattern="^(valkey|redis)://[^\\s]+$")]
 Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
-HttpPath = Annotated[str, msgspec.Meta(pattern="^/")]
+HttpPath = Annotated[str, msgspec.Meta(pattern="^/[!-~]*$")]
 HostAndPort = Annotated[str, msgspec.Meta(pattern="^[^\\s:]+:[0-9]{1,5}$")]
 
 

@@ -38,6 +38,7 @@ def test_a_mistake_is_named_with_its_line(case: dict[str, str]) -> None:
     said = str(caught.value)
     assert case["says"] in said
     assert case.get("hint", "") in caught.value.hint
+    assert "hunter2" not in said + caught.value.hint
     assert caught.value.hint
     line = re.search(r"platform\.toml:(\d+):|at line (\d+)", said)
     assert line, said

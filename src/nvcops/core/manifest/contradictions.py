@@ -1,0 +1,104 @@
+"""What the types of a manifest cannot say: names that stand twice, addresses that are none, limits turned round."""
+
+from __future__ import annotations
+
+import difflib
+import zoneinfo
+from collections.abc import Iterator, Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+from nvcops.core.identity import shared_keys
+from nvcops.core.manifest.lines import Place
+from nvcops.core.manifest.tables import Bound, Limits, Manifest
+
+_STAYS_HIGH = frozenset({"cache_hit", "certificate_days"})
+_POSITIVE = frozenset({"deadline", "interval", "quota", "raw", "rollups", "window", "recent_window"})
+Mistake = tuple[Place, str, str]
+
+
+def contradictions(manifest: Manifest) -> Iterator[Mistake]:
+    """All of them: (place, sentence, hint)."""
+    if manifest.platform.time_zone not in zoneinfo.available_timezones():
+        near = difflib.get_close_matches(manifest.platform.time_zone, zoneinfo.available_timezones(), 1)
+        yield (
+            ("platform", "time_zone"),
+            f"there is no time zone {manifest.platform.time_zone!r}",
+            f"did you mean {near[0]!r}?" if near else 'names are like "America/New_York"',
+        )
+    yield from _swapped(manifest.limits)
+    for table in ("services", "certificates", "disks", "people"):
+        yield from _twice((table,), getattr(manifest, table))
+    for index, service in enumerate(manifest.services):
+        yield from _twice(("services", index, "instances"), service.instances)
+    if manifest.database:
+        yield from _twice(("database", "standbys"), manifest.database.standbys)
+        if manifest.database.primary.name in {service.name for service in manifest.services}:
+            yield ("database", "primary"), "the primary and a service have one name", "their logs go by their names"
+    yield from _addresses(manifest)
+    yield from _zeros(manifest, ())
+    for index, exemption in enumerate(manifest.exceptions):
+        if manifest.person(exemption.owner) is None:
+            yield ("exceptions", index, "owner"), f"{exemption.owner!r} is nobody in [[people]]", "add the person"
+    for index, sentence in shared_keys(manifest.people):
+        yield ("people", index, "ssh_keys"), sentence, "each person has keys of their own"
+    if not (manifest.services or manifest.database):
+        yield (), "nothing is watched: there is neither a [[services]] nor a [database]", "`nvcops init` writes them"
+
+
+def _swapped(limits: Limits) -> Iterator[Mistake]:
+    for name in Limits.__struct_fields__:
+        bound = getattr(limits, name)
+        if isinstance(bound, Bound):
+            first, second = (bound.critical, bound.warning) if name in _STAYS_HIGH else (bound.warning, bound.critical)
+            if first > second:
+                yield ("limits", name), f"{name}: critical would come before warning", "swap the two"
+
+
+def _twice(place: Place, entries: Sequence[Any]) -> Iterator[Mistake]:
+    seen: set[str] = set()
+    for index, entry in enumerate(entries):
+        if entry.name in seen:
+            sentence = f"the name {entry.name!r} stands twice in [[{'.'.join(map(str, place))}]]"
+            yield (*place, index, "name"), sentence, "names are unique: of two the second would never be looked at"
+        seen.add(entry.name)
+
+
+def _addresses(manifest: Manifest) -> Iterator[Mistake]:
+    """Addresses are repeated in reports and evidence, so no secret may stand in one."""
+    for index, service in enumerate(manifest.services):
+        yield from _address(("services", index, "url"), service.url)
+        for number, instance in enumerate(service.instances):
+            yield from _address(("services", index, "instances", number, "url"), instance.url)
+    if manifest.cache:
+        yield from _address(("cache", "url"), manifest.cache.url)
+        if "?" in manifest.cache.url:
+            yield ("cache", "url"), "cache.url: parameters after ? are not taken", "as in valkey://cache:6379/0"
+    for index, certificate in enumerate(manifest.certificates):
+        yield from _address(("certificates", index, "address"), f"tls://{certificate.address}")
+
+
+def _address(place: Place, url: str) -> Iterator[Mistake]:
+    """The sentences do not repeat the address: it may hold a password."""
+    try:
+        parts = urlsplit(url)
+        usable = bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        yield place, f"{place[-1]}: its host or port is none", "a port is 1 to 65535, an IPv6 address stands in [ ]"
+    elif parts.password is not None or (parts.username is not None and place[0] != "cache"):
+        yield place, f"{place[-1]}: a secret stands in it", "cache and database name a password_file or password_env"
+
+
+def _zeros(table: Any, place: Place) -> Iterator[Mistake]:
+    """Quantities that must be some: a deadline of none has always passed, a pause of none is none."""
+    for name in table.__struct_fields__:
+        value = getattr(table, name)
+        if name in _POSITIVE and value is not None and not value > 0:
+            yield (*place, name), f"{name} must be more than nothing", 'a quantity like "2 s" or "64 MiB"'
+        for index, entry in enumerate(value if isinstance(value, tuple) else ()):
+            if hasattr(entry, "__struct_fields__"):
+                yield from _zeros(entry, (*place, name, index))
+        if hasattr(value, "__struct_fields__"):
+            yield from _zeros(value, (*place, name))
