@@ -41,12 +41,16 @@ class Scheduler:
         self._store = store
         self._enqueue = enqueue
         self._next: dict[str, dt.datetime | None] = {}
+        self._latest = dt.datetime.min.replace(tzinfo=dt.UTC)
 
     def tick(self, moment: dt.datetime) -> Tick:
         """Enqueue what is due, and note what was missed since the last tick.
 
         A procedure that is seen for the first time, or with another cadence, is followed from this moment on.
         """
+        if moment < self._latest:  # the clock was put back: what it said before is no reason to wait
+            self._next.clear()
+        self._latest = moment
         enqueued, missed = [], []
         for name, when in cadences(self._manifest).items():
             following = self._next.get(name, moment)
@@ -65,7 +69,7 @@ class Scheduler:
         return Tick(enqueued, missed + list(self._never_begun(moment)))
 
     def _newly_due(self, name: str, when: When, moment: dt.datetime) -> Sequence[dt.datetime]:
-        since = self._store.watched(name, when, moment)
+        since = min(self._store.watched(name, when, moment), moment)  # followed into a future that was none
         after = moment + dt.timedelta(microseconds=1)
         return schedule.due_times(when, self._manifest.calendar, self._zone, since, after)
 

@@ -84,6 +84,19 @@ def test_what_stays_enqueued_for_too_long_is_missed_and_still_runs_late(runs: Ru
     assert runs.resume("tanks-check@2026-11-23T13:00Z").state is RunState.CONCLUDED
 
 
+@pytest.mark.parametrize("same_process", [True, False])
+def test_a_clock_that_was_far_ahead_and_is_put_back_stops_no_schedule(
+    runs: Runs, folder: Path, same_process: bool
+) -> None:
+    runs.tick(EIGHT - MINUTE)
+    runs.tick(EIGHT + dt.timedelta(days=40))
+    with open_runs(read_manifest(folder), folder) as other:
+        later = runs if same_process else other
+        later.tick(EIGHT + dt.timedelta(days=1) - MINUTE)
+        (due,) = later.tick(EIGHT + dt.timedelta(days=1)).enqueued
+    assert due.due == EIGHT + dt.timedelta(days=1)
+
+
 def test_the_due_moments_of_a_day_and_how_they_stand(runs: Runs) -> None:
     moment = dt.datetime.now(dt.UTC)
     assert list(runs.due(moment - dt.timedelta(days=2), moment)) == [], "nobody followed them yet"
