@@ -33,6 +33,7 @@ class OpsStore:
         self._turn = threading.RLock()
         with self._sentence("opened"):
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            path.touch(mode=0o600)
             self._connection = sqlite3.connect(path, timeout=_BUSY_S_MAX, isolation_level=None, check_same_thread=False)
         try:
             self._prepare()

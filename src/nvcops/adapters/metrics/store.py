@@ -101,7 +101,8 @@ class MetricsStore:
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._path.touch(mode=0o600)
             with closing(_open(self._path)) as connection:
                 if _version(connection, self._path) == 0:
                     _create(connection)

@@ -140,6 +140,7 @@ def probe(path: Path) -> None:
         StateError: it cannot.
     """
     try:
+        path.touch(mode=0o600)
         connection = sqlite3.connect(path, timeout=_PROBE_S_MAX, isolation_level=None)
         try:
             connection.execute("BEGIN IMMEDIATE")
@@ -147,7 +148,7 @@ def probe(path: Path) -> None:
             connection.execute("ROLLBACK")
         finally:
             connection.close()
-    except sqlite3.Error as error:
+    except (sqlite3.Error, OSError) as error:
         raise StateError(
             f"the journal {path} cannot be written: {error}",
             hint="look at the disk's space and rights, and at what else holds the file",

@@ -11,6 +11,7 @@ from platform_file import evidence, open_runs, read_manifest, write_platform
 from workshop import Workshop
 
 from nvcops.adapters.evidence.log import EvidenceLog, open_log
+from nvcops.adapters.metrics.store import MetricsStore
 from nvcops.adapters.runs.door import Runs
 from nvcops.core import procedures
 from nvcops.core.checks import Verdict
@@ -177,3 +178,14 @@ def test_a_platform_that_cannot_even_be_connected_to_ends_the_run_with_a_sentenc
         record = runs.start(procedures.find("tanks-check"))
         assert (record.state, record.error, record.exit_code) == (RunState.FAILED, "the password file is gone", 3)
         assert not runs.abandoned()
+
+
+def test_the_files_of_the_state_folder_are_for_their_owner_only(folder: Path) -> None:
+    state = folder / "state"
+    state.mkdir(mode=0o755)
+    with open_runs(read_manifest(folder), folder) as runs:
+        runs.start(procedures.find("tanks-check"))
+        MetricsStore(state / "metrics.sqlite", 60, 60).record(EIGHT, [], 1)
+        found = {file.name: file.stat().st_mode & 0o077 for file in state.rglob("*")}
+    assert {"ops.sqlite", "ops.sqlite-wal", "runs.sqlite", "metrics.sqlite", "log.key"} <= set(found)
+    assert set(found.values()) == {0}, found
