@@ -161,7 +161,7 @@ class Carrier:
         try:
             ended = self._conducted(record, journal)
         except Cancelled as cancelled:
-            self.finish_cancelled(record, str(cancelled))
+            self._finish(_cancelled(record, str(cancelled)))
             return
         except Broken as broken:
             self._put_down(record, RunState.WAITING, str(broken))
@@ -185,18 +185,23 @@ class Carrier:
         return _concluded(record, conducting.sections)
 
     def _finish(self, record: RunRecord) -> None:
+        """Record the end, or leave the run as it is: what the records do not have must not be over for the journal."""
         try:
-            self.store.finish(record, self._worker.id, [entries.ended(record)])
+            if self.store.finish(record, self._worker.id, [entries.ended(record)]):
+                return
         except StateError as error:
             self._evidence.say(f"{error.sentence}: the end of {record.id} is recorded when it is resumed")
+            raise Parked(error.sentence) from error
+        raise Parked("another worker has it")
 
     def finish_cancelled(self, record: RunRecord, person: str) -> None:
-        """Write down that a run was cancelled; it is this worker's."""
-        self._finish(
-            msgspec.structs.replace(
-                record, state=RunState.CANCELLED, ended=now(), error=f"cancelled by {person}", exit_code=_BUG_EXIT_CODE
-            )
-        )
+        """Write down that a run was cancelled; it is this worker's.
+
+        Raises:
+            StateError: it cannot be written.
+        """
+        cancelled = _cancelled(record, person)
+        self.store.finish(cancelled, self._worker.id, [entries.ended(cancelled)])
 
     def _put_down(self, record: RunRecord, state: RunState, why: str) -> None:
         entry = entries.run_entry(record, "run.interrupted", now(), again=True, reason=why, worker=self._worker.id)
@@ -234,6 +239,11 @@ def _concluded(record: RunRecord, sections: Sequence[Section]) -> RunRecord:
         sections=tuple(sections),
         summary=sections[-1].summary,
     )
+
+
+def _cancelled(record: RunRecord, person: str) -> RunRecord:
+    error = f"cancelled by {person}"
+    return msgspec.structs.replace(record, state=RunState.CANCELLED, ended=now(), error=error, exit_code=_BUG_EXIT_CODE)
 
 
 def _failed(record: RunRecord, error: Exception) -> RunRecord:

@@ -23,7 +23,8 @@ _VERSION = "nvcops-journal-1"  # of the journal's format, not of our code
 _QUEUE_POLL_S = 0.2
 _PROBE_S_MAX = 2.0
 _SETTLE_S_MAX = 2.0
-_FINISHED = ("SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED")
+_OVER = ("SUCCESS", "ERROR")
+_FINISHED = (*_OVER, "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED")
 
 _work: dict[str, Callable[[], None]] = {}
 _open: list[Dbos] = []
@@ -86,7 +87,16 @@ class Dbos:
 
         Returns:
             An event, set when `work` has come to an end, or was left by a Parked.
+
+        Raises:
+            StateError: the run is over for the journal, which therefore would never go through it.
         """
+        status = DBOS.get_workflow_status(run)
+        if status is not None and status.status in _OVER:
+            raise StateError(
+                f"the journal {self.path} says that {run} is over, and the records do not",
+                hint=f"`nvcops cancel {run}` and run it again",
+            )
         done = threading.Event()
 
         def noted() -> None:
@@ -96,7 +106,7 @@ class Dbos:
                 done.set()
 
         _work[run] = noted
-        if DBOS.get_workflow_status(run) is None:
+        if status is None:
             with SetWorkflowID(run):
                 DBOS.start_workflow(_run, run)
         else:

@@ -57,6 +57,7 @@ class Server:
                 if time.monotonic() >= clock:
                     self._runs.tick(now())
                     self._take_up_abandoned()
+                    self._take_back()
                     clock = time.monotonic() + _CLOCK_EVERY_S
                 self._take_up_enqueued()
                 self._settle()
@@ -103,6 +104,13 @@ class Server:
                     self._begin(left.run)
                 except RunError as error:
                     self._runs.notify(f"{left.run.id}: {error.sentence}")
+
+    def _take_back(self) -> None:
+        """Put down what a full disk kept us from putting down when we left it."""
+        ours = self._runs.worker.id
+        for record in self._runs.store.find([RunState.RUNNING], limit=1000):
+            if record.worker == ours and record.id not in self._runs.carrier.busy:
+                self._runs.store.release(record, ours, RunState.ENQUEUED, "its end could not be recorded", [])
 
     def _alarm(self, left: Abandoned) -> None:
         key = (left.run.id, left.run.worker)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 import functools
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -13,11 +15,12 @@ from workshop import Workshop
 from nvcops.adapters.evidence.log import EvidenceLog, open_log
 from nvcops.adapters.metrics.store import MetricsStore
 from nvcops.adapters.runs.door import Runs
+from nvcops.adapters.runs.serve import Server
 from nvcops.core import procedures
 from nvcops.core.checks import Verdict
-from nvcops.core.errors import ManifestError, RunError, UsageError
+from nvcops.core.errors import ManifestError, RunError, StateError, UsageError
 from nvcops.core.evidence import Redactor
-from nvcops.core.runs import RunState, StepKind, StepRecord
+from nvcops.core.runs import RunState, StepKind, StepRecord, scheduled_id
 from nvcops.core.target import Target
 
 EIGHT = dt.datetime(2026, 11, 23, 13, tzinfo=dt.UTC)
@@ -189,3 +192,44 @@ def test_the_files_of_the_state_folder_are_for_their_owner_only(folder: Path) ->
         found = {file.name: file.stat().st_mode & 0o077 for file in state.rglob("*")}
     assert {"ops.sqlite", "ops.sqlite-wal", "runs.sqlite", "metrics.sqlite", "log.key"} <= set(found)
     assert set(found.values()) == {0}, found
+
+
+def fail_once(monkeypatch: pytest.MonkeyPatch, runs: Runs) -> None:
+    """The disk is full just when the next run's end is to be recorded."""
+    finish = runs.store.finish
+
+    def full(*_: object) -> bool:
+        monkeypatch.setattr(runs.store, "finish", finish)
+        raise StateError("the disk is full")
+
+    monkeypatch.setattr(runs.store, "finish", full)
+
+
+def test_an_end_that_could_not_be_recorded_is_recorded_when_the_run_is_resumed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    with open_runs(read_manifest(folder), folder, notify=said.append) as runs:
+        fail_once(monkeypatch, runs)
+        left = runs.start(procedures.find("tanks-fill"))
+        assert left.state is RunState.RUNNING
+        assert said == [f"the disk is full: the end of {left.id} is recorded when it is resumed"]
+    with open_runs(read_manifest(folder), folder) as runs:
+        assert runs.resume(left.id).state is RunState.CONCLUDED
+    assert (folder / "acts").read_text().split() == ["fill-0", "fill-1", "fill-2"]
+
+
+def test_a_server_takes_back_what_it_could_not_put_down(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with open_runs(read_manifest(folder), folder, kind="serve") as runs:
+        fail_once(monkeypatch, runs)
+        runs.tick(EIGHT - dt.timedelta(minutes=1))
+        (due,) = runs.tick(EIGHT).enqueued
+        stop = threading.Event()
+        worker = threading.Thread(target=Server(runs).work, args=(stop,))
+        worker.start()
+        end = time.monotonic() + 60
+        while not (record := runs.show(scheduled_id(due.procedure, due.due))).state.ended and time.monotonic() < end:
+            time.sleep(0.1)
+        stop.set()
+        worker.join(60)
+    assert record.state is RunState.CONCLUDED
