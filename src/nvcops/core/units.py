@@ -111,6 +111,6 @@ def _trim(number: float) -> str:
     """
     if abs(number) >= 1000:
         return f"{number:,.0f}"
-    if 99 < abs(number) < 100:  # availability lives here: three digits would hide the third nine
+    if 90 < abs(number) < 100:  # shares live here: three digits would hide the third nine, and round 94.99 to its limit
         return f"{number:.3f}".rstrip("0").rstrip(".")
     return f"{number:.3g}"
