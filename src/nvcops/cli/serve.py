@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 from pathlib import Path
 from types import FrameType
@@ -10,9 +11,8 @@ from types import FrameType
 import click
 
 from nvcops import wiring
-from nvcops.cli.context import manifest_path, target_option
+from nvcops.cli.context import forget, manifest_path, plain, target_option
 from nvcops.cli.report import step_line
-from nvcops.core.errors import NvcopsError
 from nvcops.core.runs import RunRecord, StepRecord
 
 
@@ -44,8 +44,8 @@ def serve(target_path: Path | None, quiet: bool) -> None:
 
 
 def _say(sentence: str) -> None:
-    """One line at once: whoever reads it may be a journal."""
+    """One line at once: whoever reads it may be a journal. One that is full or gone must not stop the runbook."""
     try:
-        click.echo(sentence)
-    except OSError as error:
-        raise NvcopsError(f"nothing can be written to the output: {error}") from error
+        click.echo(plain(sentence))
+    except OSError:
+        forget(sys.stdout)

@@ -50,6 +50,7 @@ def in_a_shell(nvcops: Nvcops, script: str) -> subprocess.CompletedProcess[str]:
         ('"$@" run daily-health-check > /dev/full', 3),
         ('"$@" run daily-health-check 2> /dev/full', 2),
         ('"$@" run no-such-procedure 2> /dev/full', 3),
+        ('timeout 6 "$@" serve > /dev/full', 124),
     ],
 )
 def test_a_reader_that_goes_away(quiet: Quiet, line: str, code: int) -> None:
