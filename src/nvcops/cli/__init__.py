@@ -56,6 +56,9 @@ def _prepare_streams() -> None:
 def _code(arguments: list[str] | None) -> int:
     from nvcops.cli.app import nvcops
 
+    for argument in sys.argv[1:] if arguments is None else arguments:
+        if any("\ud800" <= letter <= "\udfff" for letter in argument):  # what is said is signed, and kept as UTF-8
+            return _say(f"the argument {argument!r} is not UTF-8", "type it again, or set the locale", USAGE)
     try:
         code = nvcops.main(arguments, prog_name="nvcops", standalone_mode=False)
     except NvcopsError as error:

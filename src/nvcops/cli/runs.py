@@ -9,13 +9,14 @@ from zoneinfo import ZoneInfo
 import click
 
 from nvcops import wiring
+from nvcops.adapters.identity_ssh import Signer
 from nvcops.adapters.runs.door import Runs
 from nvcops.cli.context import answer, json_option, manifest_path, notify, target_flag, target_option
 from nvcops.cli.people import person_options, signer_of
 from nvcops.cli.progress import Progress
 from nvcops.cli.report import local, verdict_word
 from nvcops.cli.show import finish, show, summary_of
-from nvcops.core.errors import UsageError
+from nvcops.core.errors import NotAllowed, UsageError
 from nvcops.core.manifest import Manifest
 from nvcops.core.runs import RunRecord, RunState
 
@@ -93,7 +94,7 @@ def resume(  # noqa: PLR0913, PLR0917 - the flags of a command line
     def act(runs: Runs, manifest: Manifest, progress: Progress) -> RunRecord:
         if not step:
             return runs.resume(run, on_event=progress)
-        signer = signer_of(manifest, person, key)
+        signer = _speaker(runs, manifest, run, step, (person, key))
         return runs.resolve(run, step, signer, done=bool(done), note=note, on_event=progress)
 
     return _acted(target_path, as_json, act)
@@ -106,7 +107,9 @@ def resume(  # noqa: PLR0913, PLR0917 - the flags of a command line
 def cancel(run: str, target_path: Path | None, as_json: bool, person: str | None, key: Path | None) -> int:
     """Stop a run at its next step. What it did is not undone."""
     return _acted(
-        target_path, as_json, lambda runs, manifest, _progress: runs.cancel(run, signer_of(manifest, person, key))
+        target_path,
+        as_json,
+        lambda runs, manifest, _progress: runs.cancel(run, _speaker(runs, manifest, run, "", (person, key))),
     )
 
 
@@ -124,7 +127,7 @@ def attest(
         target_path,
         as_json,
         lambda runs, manifest, progress: runs.attest(
-            run, step, signer_of(manifest, person, key), note=note, on_event=progress
+            run, step, _speaker(runs, manifest, run, step, (person, key)), note=note, on_event=progress
         ),
     )
 
@@ -143,7 +146,7 @@ def approve(
         target_path,
         as_json,
         lambda runs, manifest, progress: runs.approve(
-            run, step, signer_of(manifest, person, key), note=note, on_event=progress
+            run, step, _speaker(runs, manifest, run, step, (person, key)), note=note, on_event=progress
         ),
     )
 
@@ -151,6 +154,15 @@ def approve(
 for _command in (resume, cancel, attest, approve):
     for _option in person_options:
         _option(_command)
+
+
+def _speaker(runs: Runs, manifest: Manifest, run: str, step: str, given: tuple[str | None, Path | None]) -> Signer:
+    """Who speaks about a run; whoever the roster does not know is refused, and that is evidence."""
+    try:
+        return signer_of(manifest, *given)
+    except NotAllowed as error:
+        runs.refuse(run, step, given[0] or "", error)
+        raise
 
 
 def _acted(target_path: Path | None, as_json: bool, act: Callable[[Runs, Manifest, Progress], RunRecord]) -> int:

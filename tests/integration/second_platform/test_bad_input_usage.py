@@ -33,6 +33,7 @@ MISTAKES = json.loads((ROOT / "tests/unit/nvcops/core/manifest_mistakes.json").r
         ("approve no-such-run step", "no-such-run"),
         ("attest no-such-run step --note n", "no-such-run"),
         ("evidence prove 999999", "the log is empty"),
+        ("attest no-such-run step --note \udcff", "is not UTF-8"),
         ("evidence verify no-such-bundle", "no-such-bundle"),
         ("run daily-health-check --as nobody", "nobody"),
         ("run daily-health-check --as dana --key /nowhere/key", "/nowhere/key"),
@@ -99,3 +100,15 @@ def test_an_authority_that_cannot_be_read(quiet: Quiet, refused: Callable[..., s
     said = refused(quiet.nvcops("run", "daily-health-check"))
     assert "ca.pem" in said
     assert "platform.toml:" in said
+
+
+def test_a_stranger_is_refused_and_that_is_evidence(quiet: Quiet, refused: Callable[..., str]) -> None:
+    morning = json.loads(quiet.nvcops("run", "morning-health-check", "--json").stdout)["id"]
+    stranger = quiet.nvcops.folder / "stranger.pub"
+    stranger.write_text("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAINKTHpRJMNIYv4mJboe7Q5A++37FHrEt5pZ2DU/GRdYk\n")
+    words = ("attest", morning, "security-alerts-reviewed", "--note", "n", "--key", stranger)
+    assert "not in the roster" in refused(quiet.nvcops(*words))
+    assert quiet.nvcops("evidence", "export", "--run", morning, "--output", "bundle").returncode == 0
+    said = (quiet.nvcops.folder / "bundle").read_bytes()
+    assert said.count(b'"kind":"refusal"') == 1
+    assert b"stranger.pub is not in the roster" in said

@@ -120,7 +120,9 @@ class EvidenceLog:
         """
         for index, data in self.store.rows("SELECT idx, data FROM entry WHERE id = ?", identity):
             return index, decode(bytes(data))
-        raise NotFoundError(f"the log has no entry {identity!r}", hint="`nvcops show RUN` lists a run's entries")
+        raise NotFoundError(
+            f"the log has no entry {identity!r}", hint="entries.jsonl in an exported bundle has their ids"
+        )
 
     def span(
         self, *, run: str = "", since: dt.datetime | None = None, until: dt.datetime | None = None
@@ -230,9 +232,9 @@ class EvidenceLog:
             NotFoundError: there is no such entry, or no checkpoint over it.
         """
         index = self.find(entry)[0] if isinstance(entry, str) else entry
-        data = dict(self.records(index, index + 1)).get(index)
+        data = dict(self.records(index, index + 1)).get(index) if index < self.size() else None
         if data is None:
-            raise NotFoundError(f"the log has no entry {index}")
+            raise NotFoundError(f"the log has no entry {index}", hint=f"it has {self.size()}, counted from 0")
         self.last_checkpoint(covers=index + 1)
         head = self.last_checkpoint()
         path = inclusion_path(tiles.TiledTree(self.store.tile).range_hash, index, head.size)

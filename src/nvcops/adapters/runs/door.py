@@ -367,6 +367,10 @@ class Runs:
             self.evidence.keep([entry])
         self.drain()
 
+    def refuse(self, run: str, step: str, claimed: str, error: NotAllowed) -> None:
+        """Keep as evidence that somebody who is not known wanted to say something about a run."""
+        self._people.refuse(error, self.store.get(run), claimed or unsigned_user(), step)
+
     # --- look ---
 
     def list(self, states: Sequence[RunState] = (), *, procedure: str = "", limit: int = 50) -> Sequence[RunRecord]:
