@@ -6,6 +6,7 @@ entry and the header of its script; its keyword-only parameters are the script's
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import inspect
 import textwrap
@@ -87,14 +88,11 @@ class Procedure:
 
     @property
     def content_hash(self) -> str:
-        """SHA-256 of its room's source: a run goes on only under the code with which it began.
+        """SHA-256 of its room's source as it was loaded: a run goes on only under the code with which it began.
 
         A room that is a folder is all of it, its queries included.
         """
-        file = Path(inspect.getfile(self.function))
-        package = self.function.__module__.split(".")
-        room = sorted(file.parent.glob("*.py")) + sorted(file.parent.glob("*.sql")) if len(package) > 2 else [file]
-        return hashlib.sha256(b"".join(source.read_bytes() for source in room)).hexdigest()
+        return _content_hash(Path(inspect.getfile(self.function)), self.function.__module__.count(".") > 1)
 
     def arguments(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """The given options, checked, over the defaults.
@@ -110,6 +108,12 @@ class Procedure:
             if not isinstance(value, options[name].kind):
                 raise UsageError(f"{options[name].flag} takes {options[name].kind.__name__}, not {value!r}")
         return {name: given.get(name, option.default) for name, option in options.items()}
+
+
+@functools.cache
+def _content_hash(file: Path, in_folder: bool) -> str:
+    room = sorted(file.parent.glob("*.py")) + sorted(file.parent.glob("*.sql")) if in_folder else [file]
+    return hashlib.sha256(b"".join(source.read_bytes() for source in room)).hexdigest()
 
 
 def procedure(
@@ -129,6 +133,7 @@ def procedure(
         entry = Procedure(name, function, script, When.read(when), lock, tuple(evidences), approval)
         if _REGISTRY.setdefault(name, entry) is not entry:
             raise ValueError(f"two procedures are called {name}")
+        _ = entry.content_hash  # now: what lies on the disk later is not what this process runs
         return entry
 
     return enter
