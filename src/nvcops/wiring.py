@@ -13,17 +13,16 @@ from nvcops.adapters.evidence.export import verify_file as verify_bundle
 from nvcops.adapters.evidence.log import EvidenceLog, open_log
 from nvcops.adapters.files import load_manifest, secrets
 from nvcops.adapters.identity_ssh import find_signer
-from nvcops.adapters.metrics.scrape import Scraper
 from nvcops.adapters.runs.door import Runs
 from nvcops.adapters.runs.evidence import Notify
 from nvcops.adapters.runs.schedule import cadences
 from nvcops.adapters.runs.serve import Job, Server
-from nvcops.adapters.target import connect
 from nvcops.core import procedures, schedule
 from nvcops.core.errors import ManifestError, NotFoundError
 from nvcops.core.evidence import Redactor
 from nvcops.core.manifest import Manifest
 from nvcops.core.runs import RunRecord, StepRecord
+from nvcops.core.target import Target
 
 __all__ = ["ROOMS", "cadences", "find_signer", "load", "open_evidence", "open_runs", "server", "verify_bundle"]
 
@@ -64,13 +63,21 @@ def open_evidence(manifest: Manifest) -> EvidenceLog:
     )
 
 
+def _connected(manifest: Manifest) -> Target:
+    from nvcops.adapters.target import connect  # the drivers take longer to load than most commands to answer
+
+    return connect(manifest)
+
+
 def open_runs(manifest: Manifest, *, notify: Notify, kind: str = "cli") -> Runs:
     """The platform's runs. It connects to the platform and opens the evidence when they are needed."""
-    return Runs(manifest, lambda: connect(manifest), lambda: open_evidence(manifest), notify=notify, kind=kind)
+    return Runs(manifest, lambda: _connected(manifest), lambda: open_evidence(manifest), notify=notify, kind=kind)
 
 
 def server(runs: Runs, on_step: Callable[[RunRecord, StepRecord], None]) -> Server:
     """The worker behind `nvcops serve`: runs by the clock, the services' figures, a checkpoint now and then."""
+    from nvcops.adapters.metrics.scrape import Scraper
+
     scraper = Scraper.of(runs.manifest)
 
     def checkpoint() -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-
 import click
 
 from nvcops.cli.evidence import evidence
@@ -15,7 +13,7 @@ from nvcops.cli.serve import serve
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(importlib.metadata.version("nvcops"), prog_name="nvcops")
+@click.version_option(package_name="nvcops", prog_name="nvcops")
 def nvcops() -> None:
     """Run an operations runbook, verify it, and prove it.
 

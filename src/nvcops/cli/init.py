@@ -14,7 +14,6 @@ import click
 
 from nvcops.adapters.discovery.found import Note, Wishes
 from nvcops.adapters.discovery.invoker import as_name, login_name
-from nvcops.adapters.discovery.platform import discover
 from nvcops.adapters.discovery.toml import render
 from nvcops.cli.context import answer, json_option
 from nvcops.core import manifest
@@ -52,6 +51,8 @@ def init(output: Path, name: str, state: str, force: bool, as_json: bool, **aske
     What answers is written with what it said; what does not is left out, with a comment. Nothing is changed anywhere
     but in the file, and no password is ever written. Ends with 3, and writes nothing, where nothing answers.
     """
+    from nvcops.adapters.discovery.platform import discover  # with the drivers, which no other command needs so early
+
     path = (output / _FILE if output.is_dir() else output).absolute()
     _may_write(path, force)
     wishes = _wishes(**asked)
