@@ -82,7 +82,15 @@ class Ratio(Quantity):
     units: ClassVar[dict[str, float]] = {"%": 0.01}
 
     def __str__(self) -> str:
-        return f"{_trim(self * 100)} %"
+        """Print in percent; near 100, three digits would hide the third nine and round 94.99 to its limit.
+
+        >>> str(Ratio(0.99951)), str(Ratio(0.9499)), str(Ratio(0.1234)), str(Ratio(1))
+        ('99.951 %', '94.99 %', '12.3 %', '100 %')
+        """
+        percent = self * 100
+        if 90 < abs(percent) < 100:
+            return f"{percent:.3f}".rstrip("0").rstrip(".") + " %"
+        return f"{_trim(percent)} %"
 
 
 class Count(float):
@@ -106,11 +114,9 @@ class Count(float):
 def _trim(number: float) -> str:
     """Three significant digits are what a person reads; whole numbers stay whole.
 
-    >>> _trim(2.0), _trim(53.74), _trim(99.95), _trim(1234.5)
-    ('2', '53.7', '99.95', '1,234')
+    >>> _trim(2.0), _trim(53.74), _trim(1234.5)
+    ('2', '53.7', '1,234')
     """
     if abs(number) >= 1000:
         return f"{number:,.0f}"
-    if 90 < abs(number) < 100:  # shares live here: three digits would hide the third nine, and round 94.99 to its limit
-        return f"{number:.3f}".rstrip("0").rstrip(".")
     return f"{number:.3g}"
