@@ -56,6 +56,7 @@ CREATE TABLE decisions (
     person TEXT NOT NULL,
     note TEXT NOT NULL,
     time REAL NOT NULL,
+    signed_json TEXT NOT NULL DEFAULT '',     -- the signed statement, checked again before anything is done on it
     PRIMARY KEY (run, step)
 );
 

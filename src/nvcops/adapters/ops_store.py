@@ -17,6 +17,7 @@ from nvcops.core.evidence import Log
 from nvcops.core.evidence.entry import decode
 
 _SCHEMA = Path(__file__).with_name("ops_schema.sql")
+_VERSION = 2
 _BUSY_S_MAX = 5.0
 _ROWS_MAX = 10_000
 
@@ -52,7 +53,11 @@ class OpsStore:
                 for statement in _SCHEMA.read_text(encoding="utf-8").split(";"):
                     change.execute(statement)
                 create_outbox(change)
-                change.execute("PRAGMA user_version = 1")
+            elif version == 1:
+                change.execute("ALTER TABLE decisions ADD COLUMN signed_json TEXT NOT NULL DEFAULT ''")
+            elif version != _VERSION:
+                raise StateError(f"{self.path} was written by another release (format {version}, ours is {_VERSION})")
+            change.execute(f"PRAGMA user_version = {_VERSION}")
 
     def close(self) -> None:
         """Let go of the file."""

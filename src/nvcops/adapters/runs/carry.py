@@ -14,6 +14,7 @@ from nvcops.adapters.runs.conduct import ConductedRun, Conducting, Journal, Park
 from nvcops.adapters.runs.durable import Broken, Cancelled, DurableJournal
 from nvcops.adapters.runs.evidence import Evidence
 from nvcops.adapters.runs.loose import LooseJournal
+from nvcops.adapters.runs.people import People
 from nvcops.adapters.runs.store import RunStore
 from nvcops.adapters.runs.workers import Heartbeat, Worker, is_gone
 from nvcops.core import procedures
@@ -42,6 +43,7 @@ class Carrier:
         store: RunStore | None,
         evidence: Evidence,
         worker: Worker,
+        people: People,
     ) -> None:
         self._manifest = manifest
         self._connect = target
@@ -49,6 +51,7 @@ class Carrier:
         self._store = store
         self._evidence = evidence
         self._worker = worker
+        self._people = people
         self._engine: Dbos | None = None
         self._heartbeat: Heartbeat | None = None
         self._stopping = threading.Event()
@@ -147,7 +150,7 @@ class Carrier:
         engine = self._engine
         if engine is None:
             raise StateError("the journal was closed")
-        journal = DurableJournal(self.store, record, self._worker.id, engine, watch, self._stopping)
+        journal = DurableJournal(self.store, record, self._worker.id, engine, self._people, watch, self._stopping)
         self.busy[record.id] = engine.carry_out(record.id, lambda: self._work(record, journal))
 
     def settle(self, run: str) -> None:

@@ -18,7 +18,7 @@ from nvcops.adapters.runs import entries, workers
 from nvcops.adapters.runs.abandoned import Abandoned, changed_since, find_abandoned
 from nvcops.adapters.runs.carry import Carrier
 from nvcops.adapters.runs.evidence import Evidence, Notify
-from nvcops.adapters.runs.people import People, Speaker, unsigned_user
+from nvcops.adapters.runs.people import ANSWERED, People, Speaker, unsigned_user
 from nvcops.adapters.runs.schedule import Scheduler, Tick
 from nvcops.adapters.runs.store import RunStore
 from nvcops.core import procedures
@@ -34,7 +34,6 @@ from nvcops.core.target import Target
 Watch = Callable[[StepRecord], None]
 _FOLLOW_S = 0.5
 _SUFFIX = "abcdefghjkmnpqrstuvwxyz23456789"
-_ASKED = {Say.ATTESTATION: StepKind.ATTEST, Say.APPROVAL: StepKind.APPROVE, Say.RESOLUTION: StepKind.ACT}
 
 
 def unseen(_step: StepRecord) -> None:
@@ -68,7 +67,7 @@ class Runs:
         except StateError as error:
             self._broken = error
         self._people = People(manifest, self._note)
-        self.carrier = Carrier(manifest, target, self._store, self.evidence, self.worker)
+        self.carrier = Carrier(manifest, target, self._store, self.evidence, self.worker, self._people)
 
     def __enter__(self) -> Self:
         return self
@@ -327,12 +326,11 @@ class Runs:
 
     def _say(self, kind: Say, run: str, name: str, signer: Speaker, note: str, on_event: Watch) -> RunRecord:
         record = self._going(run)
-        step = self._waiting_step(record, name, _ASKED[kind])
+        step = self._waiting_step(record, name, ANSWERED[kind])
         signed, key = self._people.said(signer, kind, record, step=step.name, note=note)
         if kind is Say.APPROVAL:
             self._people.check_second(record, step.name, (signer.name, key), self.store.requester(record.id))
-        said = (signer.name, note, now())
-        if not self.store.decide(record, step.name, kind, said, entries.said(signed)):
+        if not self.store.decide(record, signed, entries.said(signed)):
             raise RunError(f"somebody was quicker to answer {step.name}", hint=f"`nvcops show {record.id}`")
         self.drain()
         record = self.store.get(record.id)

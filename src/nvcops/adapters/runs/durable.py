@@ -9,6 +9,7 @@ The order of writes, so that a kill between any two of them loses and doubles no
 
 from __future__ import annotations
 
+import datetime as dt
 import threading
 from collections.abc import Callable
 from typing import Protocol
@@ -18,8 +19,10 @@ import msgspec
 from nvcops.adapters.runs import entries
 from nvcops.adapters.runs import journal as journal_format
 from nvcops.adapters.runs.conduct import OutcomeUnknown, Parked, Watch
+from nvcops.adapters.runs.people import People
 from nvcops.adapters.runs.store import RunStore
 from nvcops.core.errors import NvcopsError
+from nvcops.core.identity import Statement
 from nvcops.core.runs import RunRecord, RunState, Section, Signed, StepRecord
 from nvcops.core.schedule import now
 
@@ -46,12 +49,20 @@ class DurableJournal:
     """The journal of one run in the hands of one worker."""
 
     def __init__(
-        self, store: RunStore, run: RunRecord, worker: str, steps: Steps, watch: Watch, stopping: threading.Event
+        self,
+        store: RunStore,
+        run: RunRecord,
+        worker: str,
+        steps: Steps,
+        people: People,
+        watch: Watch,
+        stopping: threading.Event,
     ) -> None:
         self._store = store
         self._run = run
         self._worker = worker
         self._steps = steps
+        self._people = people
         self._watch = watch
         self._stopping = stopping
         self._ended = {step.number for step in run.steps if step.ended}
@@ -86,10 +97,12 @@ class DurableJournal:
             self._begin(begun := msgspec.structs.replace(step, started=now()))
             while (said := self._store.decision(self._run.id, step.name)) is None:
                 self._wait(begun)
+            self._confirmed(step, said)
             self._store.go_on(self._run, step)
-            return journal_format.returned(Signed(*said))
+            return journal_format.returned(said)
 
-        kept = self._journaled(step, journaled)
+        said = self._confirmed(step, journal_format.read_back(self._journaled(step, journaled), str))
+        kept = journal_format.returned(Signed(said.actor, said.note, dt.datetime.fromisoformat(said.time)))
         self._end(step, kept)
         return kept
 
@@ -123,9 +136,16 @@ class DurableJournal:
         """What a person decided about an act whose outcome is not known: its outcome, or None: do it again."""
         while (said := self._store.decision(self._run.id, step.name)) is None:
             self._wait(msgspec.structs.replace(step, error=f"the outcome of {step.name} is unknown: {why}"))
+        done = not self._confirmed(step, said).note.startswith("redo")
         self._store.use_up(self._run, step.name)
         self._store.go_on(self._run, step)
-        return None if said[1].startswith("redo") else journal_format.assumed()
+        return journal_format.assumed() if done else None
+
+    def _confirmed(self, step: StepRecord, said: str) -> Statement:
+        """What a person said, if it is signed by them: neither the records nor the journal are believed."""
+        with _breaking():
+            requester = self._store.requester(self._run.id)
+            return self._people.confirm(self._run, step, said, requester)
 
     def _wait(self, step: StepRecord) -> None:
         """Put the run down until somebody has said something; returns when somebody already did."""

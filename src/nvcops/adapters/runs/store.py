@@ -12,6 +12,7 @@ from nvcops.adapters.evidence.outbox import enqueue
 from nvcops.adapters.runs.records import RunRecords, moment_of, seconds_of
 from nvcops.core.errors import LockHeld
 from nvcops.core.evidence import Entry
+from nvcops.core.identity import SignedStatement
 from nvcops.core.runs import RunRecord, RunState, Section, StepRecord
 
 _RESULT_CHARACTERS_MAX = 16_384  # what is shown; the journal has all of it
@@ -210,14 +211,22 @@ class RunStore(RunRecords):
 
     # --- decisions ---
 
-    def decide(self, run: RunRecord, step: str, kind: str, said: tuple[str, str, dt.datetime], entry: Entry) -> bool:
+    def decide(self, run: RunRecord, signed: SignedStatement, entry: Entry) -> bool:
         """Enter what a person said about a step, and make a run that waits ready to go on; False when it is said."""
-        person, note, time = said
+        said = signed.statement
         with self.ops.changing() as change:
             entered = change.execute(
-                "INSERT INTO decisions (run, step, kind, person, note, time) VALUES (?, ?, ?, ?, ?, ?)"
-                " ON CONFLICT (run, step) DO NOTHING",
-                (run.id, step, kind, person, note, time.timestamp()),
+                "INSERT INTO decisions (run, step, kind, person, note, time, signed_json)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (run, step) DO NOTHING",
+                (
+                    run.id,
+                    said.subject,
+                    said.kind,
+                    said.actor,
+                    said.note,
+                    dt.datetime.fromisoformat(said.time).timestamp(),
+                    msgspec.json.encode(signed).decode(),
+                ),
             )
             if not entered.rowcount:
                 return False
@@ -228,10 +237,10 @@ class RunStore(RunRecords):
             enqueue(change, entry)
             return True
 
-    def decision(self, run: str, step: str) -> tuple[str, str, dt.datetime] | None:
-        """What was said about a step: person, note, time."""
-        rows = self.ops.rows("SELECT person, note, time FROM decisions WHERE run = ? AND step = ?", run, step)
-        return (rows[0]["person"], rows[0]["note"], moment_of(rows[0]["time"])) if rows else None
+    def decision(self, run: str, step: str) -> str | None:
+        """What was said about a step: a SignedStatement as JSON, to be checked; "" when nobody signed it."""
+        rows = self.ops.rows("SELECT signed_json FROM decisions WHERE run = ? AND step = ?", run, step)
+        return str(rows[0][0]) if rows else None
 
     def use_up(self, run: RunRecord, step: str) -> None:
         """A resolution counts for one time that a step's outcome was unknown."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -191,3 +192,50 @@ def test_ssh_keygen_accepts_what_we_sign(folder: Path, manifest: Manifest, runs:
         command, cwd=folder, input=statement_bytes(entry.body["statement"]), capture_output=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+def forge(folder: Path, run: str, step: str, signed: str) -> None:
+    """Whoever can write to the records enters an answer that nobody gave."""
+    with sqlite3.connect(folder / "state" / "ops.sqlite") as records:
+        row = (run, step, "approval", "omar", "fine", 1.0, signed)
+        records.execute("INSERT INTO decisions VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+        records.execute("UPDATE runs SET state = 'enqueued' WHERE id = ?", (run,))
+    records.close()
+
+
+def given(folder: Path, run: str) -> str:
+    """The signed answer that the records have of a run."""
+    with sqlite3.connect(folder / "state" / "ops.sqlite") as records:
+        found = records.execute("SELECT signed_json FROM decisions WHERE run = ?", (run,)).fetchone()[0]
+    records.close()
+    return str(found)
+
+
+@pytest.mark.parametrize("forged", ["nobody's", "another run's", "changed"])
+def test_an_answer_that_somebody_wrote_into_the_records_does_not_count(
+    runs: Runs, folder: Path, speak: Callable[[str], Signer], forged: str
+) -> None:
+    earlier = runs.start(procedures.find("tanks-empty"), signer=speak("dana"))
+    runs.approve(earlier.id, "agreed", speak("omar"), note="yes")
+    signed = "" if forged == "nobody's" else given(folder, earlier.id)
+    run = runs.start(procedures.find("tanks-empty"), signer=speak("dana")).id
+    forge(folder, run, "agreed", signed if forged == "another run's" else signed.replace(earlier.id, run))
+
+    record = runs.resume(run)
+
+    assert record.state is RunState.WAITING
+    assert "an answer to agreed that does not count" in record.error
+    assert (folder / "acts").read_text().split() == ["empty"], "only the earlier run acted"
+    assert any("does not count" in reason for reason in refusals(folder))
+
+
+def test_records_of_the_release_before_are_taken_over(folder: Path, runs: Runs) -> None:
+    runs.close()
+    with sqlite3.connect(folder / "state" / "ops.sqlite") as records:
+        records.execute("ALTER TABLE decisions DROP COLUMN signed_json")
+        records.execute("PRAGMA user_version = 1")
+    records.close()
+    with open_runs(read_manifest(folder), folder) as again:
+        waiting = again.start(procedures.find("tanks-morning"))
+        dana = signer(again.manifest, folder, "dana")
+        assert again.attest(waiting.id, "reviewed", dana, note="seen").state is RunState.CONCLUDED
