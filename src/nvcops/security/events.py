@@ -189,7 +189,11 @@ def _of_postgres(read: Iterator[LogEvent]) -> Iterator[Seen]:
                     yield POWER, event.time, f"{what} by {user}"
 
 
-_COMMENTS = re.compile(r"--[^\n]*|/\*.*?\*/", re.DOTALL)
+_ASIDE = re.compile(  # what is no statement: comments and texts; each begins outside of the others, or never ends
+    r"--[^\n]*|/\*.*?(?:\*/|\Z)|\$(?P<tag>\w*)\$(?P<body>.*?)(?:\$(?P=tag)\$|\Z)"
+    r"|(?<![\w$])E'(?:[^'\\]|\\.|'')*(?:'|\Z)|'(?:[^']|'')*(?:'|\Z)|\"[^\"]*(?:\"|\Z)",
+    re.DOTALL | re.IGNORECASE,
+)
 _CHANGE = re.compile(
     r"(?:^|;)\s*(GRANT|REVOKE|(?:CREATE|ALTER|DROP)\s+(?:ROLE|USER|GROUP)(?!\s+MAPPING)|ALTER\s+DEFAULT\s+PRIVILEGES"
     r"|REASSIGN\s+OWNED)\b([^;]*)",
@@ -211,16 +215,27 @@ def privilege_changes(message: str) -> list[tuple[str, bool]]:
     [('GRANT', False), ('ALTER ROLE', False)]
     >>> privilege_changes("statement: ALTER ROLE b SUPERUSER; CREATE ROLE c NOSUPERUSER")
     [('ALTER ROLE', True), ('CREATE ROLE', False)]
+    >>> privilege_changes("statement: SELECT '/*', E'\\'--', $$/*$$; GRANT \"pg_read_all_data\" TO b; SELECT '*/'")
+    [('GRANT', True)]
+    >>> privilege_changes("statement: DO $$BEGIN NULL; GRANT a TO b; END$$; SELECT 'x; GRANT a TO b'")
+    [('GRANT', False)]
     >>> privilege_changes("connection received: host=127.0.0.1")
     []
     """
     found = re.match(r"(?:statement|execute [^:]*): ", message)
     if found is None:
         return []
-    statement = _COMMENTS.sub(" ", message[found.end() :])
+    statement = _ASIDE.sub(_without, message[found.end() :])
     return [
         (" ".join(change[1].upper().split()), bool(_POWER.search(change[2]))) for change in _CHANGE.finditer(statement)
     ]
+
+
+def _without(aside: re.Match[str]) -> str:
+    """A quoted name stays, the statements of a DO block stand for themselves, and the rest says nothing."""
+    if aside[0].startswith('"'):
+        return aside[0]
+    return f";{aside['body']};" if aside["body"] else " "
 
 
 # --- Rules ---
