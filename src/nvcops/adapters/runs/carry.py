@@ -19,7 +19,7 @@ from nvcops.adapters.runs.store import RunStore
 from nvcops.adapters.runs.workers import Heartbeat, Worker, is_gone
 from nvcops.core import procedures
 from nvcops.core.checks import Finding
-from nvcops.core.errors import NvcopsError, StateError
+from nvcops.core.errors import NvcopsError, RunError, StateError
 from nvcops.core.identity import SignedStatement
 from nvcops.core.manifest import Manifest
 from nvcops.core.runs import RunRecord, RunState, Section, verdict_of
@@ -145,13 +145,21 @@ class Carrier:
         self.settle(record.id)
 
     def begin(self, record: RunRecord, watch: Watch) -> None:
-        """Carry out a run in a thread of the engine; `settle` it when `busy` says that it is done."""
+        """Carry out a run in a thread of the engine; `settle` it when `busy` says that it is done.
+
+        Raises:
+            RunError: the journal does not go through it any more; it is left to a person.
+        """
         self.open()
         engine = self._engine
         if engine is None:
             raise StateError("the journal was closed")
         journal = DurableJournal(self.store, record, self._worker.id, engine, self._people, watch, self._stopping)
-        self.busy[record.id] = engine.carry_out(record.id, lambda: self._work(record, journal))
+        try:
+            self.busy[record.id] = engine.carry_out(record.id, lambda: self._work(record, journal))
+        except RunError as error:
+            self._put_down(record, RunState.WAITING, error.sentence)
+            raise
 
     def settle(self, run: str) -> None:
         """Forget a run that is done here."""

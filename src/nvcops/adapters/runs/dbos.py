@@ -17,7 +17,7 @@ from typing import Any
 
 from dbos import DBOS, DBOSConfig, Serializer, SetWorkflowID
 
-from nvcops.core.errors import StateError
+from nvcops.core.errors import RunError, StateError
 
 _VERSION = "nvcops-journal-1"  # of the journal's format, not of our code
 _QUEUE_POLL_S = 0.2
@@ -89,11 +89,11 @@ class Dbos:
             An event, set when `work` has come to an end, or was left by a Parked.
 
         Raises:
-            StateError: the run is over for the journal, which therefore would never go through it.
+            RunError: the run is over for the journal, which therefore would never go through it.
         """
         status = DBOS.get_workflow_status(run)
         if status is not None and status.status in _OVER:
-            raise StateError(
+            raise RunError(
                 f"the journal {self.path} says that {run} is over, and the records do not",
                 hint=f"`nvcops cancel {run}` and run it again",
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import functools
+import sqlite3
 import threading
 import time
 from pathlib import Path
@@ -233,3 +234,16 @@ def test_a_server_takes_back_what_it_could_not_put_down(folder: Path, monkeypatc
         stop.set()
         worker.join(60)
     assert record.state is RunState.CONCLUDED
+
+
+def test_a_run_that_only_the_journal_takes_for_over_is_left_to_a_person(folder: Path) -> None:
+    with open_runs(read_manifest(folder), folder) as runs:
+        run = runs.start(procedures.find("tanks-check")).id
+    with sqlite3.connect(folder / "state" / "ops.sqlite") as records:
+        records.execute("UPDATE runs SET state = 'running', ended = NULL, worker = 'gone' WHERE id = ?", (run,))
+    records.close()
+    with open_runs(read_manifest(folder), folder) as runs:
+        with pytest.raises(RunError, match=f"says that {run} is over, and the records do not"):
+            runs.resume(run)
+        assert runs.show(run).state is RunState.WAITING
+        assert runs.cancel(run, "user:ann").state is RunState.CANCELLED
