@@ -30,7 +30,8 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     `id` is the producer's and unique: appending the same entry again is harmless. `time` is RFC 3339 in UTC, as in
     `2026-01-05T13:00:00Z`. `kind` is one of an open set: run.started, step.finished, verdict, approval, attestation,
-    refusal ... `body` is a JSON object. Personal data stands in none of them in clear: see `commitment`.
+    refusal ... `body` is a JSON object. Customers' personal data stands in none of them in clear: see `commitment`;
+    which member of the staff did what is the evidence itself.
     """
 
     id: str
