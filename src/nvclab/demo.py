@@ -13,8 +13,11 @@ from pathlib import Path
 
 import click
 
+from nvclab.parts.process import Process
+
 WATCHED_S = 20
 SETTLE_DEADLINE_S = 90
+WATCH_STOP_S = 15
 COMMAND_DEADLINE_S = 180
 MORNING = "morning-health-check"
 VERDICTS = (0, 1, 2, 3)  # each is an answer: OK, WARNING, CRITICAL, UNKNOWN
@@ -51,19 +54,14 @@ def _lab(folder: Path, users: int) -> Iterator[None]:
 
 @contextmanager
 def _watch(folder: Path) -> Iterator[None]:
-    """`nvcops serve` beside us, for as long as we stay."""
-    log = (folder / "logs" / "nvcops-serve.log").open("ab")
-    watch = subprocess.Popen(_command("nvcops", "serve", "--target", folder / "platform.toml"), stdout=log, stderr=log)
+    """`nvcops serve` beside us, for as long as we stay: it dies with us, or it would watch a bank that has ended."""
+    argv = _command("nvcops", "serve", "--target", folder / "platform.toml")
+    watch = Process("nvcops serve", argv, folder / "logs" / "nvcops-serve.log")
+    watch.start()
     try:
         yield
     finally:
-        watch.terminate()
-        try:
-            watch.wait(15)
-        except subprocess.TimeoutExpired:
-            watch.kill()
-            watch.wait()
-        log.close()
+        watch.stop(WATCH_STOP_S)
 
 
 def _morning(folder: Path) -> str:
