@@ -7,8 +7,10 @@ import re
 import shlex
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 DEADLINE_S = 240
@@ -37,3 +39,26 @@ def test_the_demo_ends_well_and_its_proof_holds(tmp_path: Path) -> None:
         bundle.write_bytes(sound[:place] + bytes([sound[place] ^ 1]) + sound[place + 1 :])
         changed = subprocess.run(verify, capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path)
         assert changed.returncode in (2, 3), f"byte {place} was changed, and the verifier said\n{changed.stdout}"
+
+
+@pytest.mark.drill
+def test_a_killed_demo_leaves_no_watch_and_the_next_one_ends_well(tmp_path: Path) -> None:
+    folder = tmp_path / "lab"
+    command = [sys.executable, "-m", "nvclab", "demo", "--dir", str(folder), "--users", "50"]
+    log = folder / "logs" / "nvcops-serve.log"
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=tmp_path) as demo:
+        end = time.monotonic() + DEADLINE_S
+        while not (log.exists() and log.stat().st_size):
+            assert time.monotonic() < end
+            time.sleep(0.2)
+        demo.kill()
+    end = time.monotonic() + 10
+    while watching := [p.pid for p in psutil.process_iter(["cmdline"]) if _watches(p.info["cmdline"], folder)]:
+        assert time.monotonic() < end, watching
+        time.sleep(0.2)
+    done = subprocess.run([*command, "--once"], capture_output=True, text=True, timeout=DEADLINE_S, check=False)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+
+
+def _watches(argv: list[str] | None, folder: Path) -> bool:
+    return bool(argv) and "serve" in (argv or ()) and any(str(folder) in argument for argument in argv or ())
