@@ -78,7 +78,7 @@ def test_no_module_is_an_orphan() -> None:
 
 
 def test_what_must_not_stand_in_a_public_repository_does_not() -> None:
-    words = re.compile(r"(?i)--(extra-)?index-url|\bfile:///|/root/|/work/")
+    words = re.compile(rf"(?i)--(extra-)?index-url|\bfile:///|{re.escape(str(ROOT))}/")
     found = []
     for path in ROOT.rglob("*"):
         parts = path.relative_to(ROOT).parts
