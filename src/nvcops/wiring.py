@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
-from nvcops import database, health, security
+from nvcops import database, health, recovery, security
 from nvcops.adapters.evidence.export import verify_file as verify_bundle
 from nvcops.adapters.evidence.log import EvidenceLog, open_log
 from nvcops.adapters.files import load_manifest, secrets
@@ -35,7 +35,7 @@ def _modules(room: ModuleType) -> Iterator[ModuleType]:
         yield importlib.import_module(found.name)
 
 
-ROOMS = tuple(module for room in (health, database, security) for module in _modules(room))
+ROOMS = tuple(module for room in (health, database, recovery, security) for module in _modules(room))
 
 
 def load(path: Path) -> Manifest:

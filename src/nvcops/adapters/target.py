@@ -12,6 +12,7 @@ from nvcops.adapters.http import HttpServices
 from nvcops.adapters.logs import Format, LogFiles, PostgresFormat, ServiceFormat
 from nvcops.adapters.metrics.scrape import metrics_store
 from nvcops.adapters.postgres import PostgresServer
+from nvcops.adapters.programs import Programs
 from nvcops.adapters.valkey import ValkeyServer
 from nvcops.core.manifest import CacheEntry, DatabaseEntry, Manifest, ProxyEntry, Server
 from nvcops.core.target import Target
@@ -34,6 +35,7 @@ def connect(manifest: Manifest) -> Target:
         host=LocalHost(manifest.disks, manifest.certificates),
         metrics=metrics_store(manifest),
         logs=LogFiles(_logs(manifest)),
+        control=Programs(manifest.control),
     )
 
 

@@ -13,8 +13,11 @@ from typing import Any, Protocol
 
 import msgspec
 
+from nvcops.core.backups import Backups
+from nvcops.core.cluster import Cluster, Control
 from nvcops.core.errors import TargetError
 from nvcops.core.manifest import Manifest
+from nvcops.core.restores import Restores
 
 
 class Question(msgspec.Struct, frozen=True):
@@ -257,3 +260,7 @@ class Target:
     host: Host
     metrics: Metrics
     logs: Logs
+    control: Control
+    backups: Backups | None = None
+    restores: Restores | None = None
+    cluster: Cluster | None = None

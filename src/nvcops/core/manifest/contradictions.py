@@ -12,7 +12,7 @@ from nvcops.core.identity import shared_keys
 from nvcops.core.manifest.lines import Place
 from nvcops.core.manifest.tables import Bound, Limits, Manifest
 
-_STAYS_HIGH = frozenset({"cache_hit", "certificate_days"})
+_STAYS_HIGH = frozenset({"cache_hit", "certificate_days", "repository_left"})
 _POSITIVE = frozenset({"deadline", "interval", "quota", "raw", "rollups", "window", "recent_window"})
 Mistake = tuple[Place, str, str]
 

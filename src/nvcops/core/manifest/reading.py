@@ -20,6 +20,7 @@ from nvcops.core.manifest.tables import (
     Manifest,
     Name,
     ProcedureEntry,
+    Repository,
     Url,
 )
 from nvcops.core.schedule import HolidayCountry, TimeRange, When
@@ -56,6 +57,8 @@ def _reader(folder: Path) -> Any:
                 return folder / Path(written).expanduser()
             except RuntimeError as error:
                 raise ValueError(f"{written!r}: there is no such home folder") from error
+        if kind is Repository:
+            return Repository.read(written, folder)
         if issubclass(kind, Quantity | Count | When | TimeRange | HolidayCountry):
             return kind.read(written)
         raise ValueError(f"{written!r} cannot stand here")

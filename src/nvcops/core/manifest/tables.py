@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 from pathlib import Path
 from typing import Annotated, Generic, Literal, TypeVar
 
@@ -11,13 +12,36 @@ import msgspec
 from nvcops.core.schedule import HolidayCountry, TimeRange, When
 from nvcops.core.units import Bytes, Count, Ratio, Seconds
 
-T = TypeVar("T", Seconds, Ratio, Count)
+T = TypeVar("T", Seconds, Ratio, Count, Bytes)
 Name = Annotated[str, msgspec.Meta(pattern="^[a-z0-9][a-z0-9.-]{0,62}$")]
 Url = Annotated[str, msgspec.Meta(pattern="^https?://[^\\s/]+[^\\s]*$")]
 CacheUrl = Annotated[str, msgspec.Meta(pattern="^(valkey|redis)://[^\\s]+$")]
 Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 HttpPath = Annotated[str, msgspec.Meta(pattern="^/[!-~]*$")]
 HostAndPort = Annotated[str, msgspec.Meta(pattern="^[^\\s:]+:[0-9]{1,5}$")]
+
+
+class Repository(str):
+    """Where backups are kept: a folder, or `s3://bucket/prefix`."""
+
+    __slots__ = ()
+    _BUCKET = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9._/-]*)?")
+
+    @classmethod
+    def read(cls, written: object, folder: Path) -> Repository:
+        """Check what a person wrote; a folder that is not absolute lies below `folder`."""
+        if not isinstance(written, str) or not written:
+            raise ValueError(f"{written!r} is no repository: name a folder, or s3://bucket/prefix")
+        if "://" not in written:
+            return cls(folder / Path(written).expanduser())
+        if not cls._BUCKET.fullmatch(written):
+            raise ValueError(f"{written!r} is no bucket: write s3://bucket/prefix")
+        return cls(written.rstrip("/"))
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder; None where it is a bucket."""
+        return None if self.startswith("s3://") else Path(self)
 
 
 class _Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -165,6 +189,12 @@ class Limits(_Table, frozen=True, kw_only=True):
     cache_evictions: Bound[Count] = Bound(warning=Count(1), critical=Count(1000))
     failed_sign_ins_per_minute: Bound[Count] = Bound(warning=Count(30), critical=Count(300))
     metrics_age: Bound[Seconds] = Bound(warning=Seconds(60), critical=Seconds(300))
+    backup_age: Bound[Seconds] = Bound(warning=Seconds(7 * 3600), critical=Seconds(13 * 3600))
+    archive_lag: Bound[Seconds] = Bound(warning=Seconds(60), critical=Seconds(600))
+    slot_retained: Bound[Bytes] = Bound(warning=Bytes(1 << 30), critical=Bytes(4 << 30))
+    recovery_time: Bound[Seconds] = Bound(warning=Seconds(2 * 3600), critical=Seconds(4 * 3600))
+    restore_drill_age: Bound[Seconds] = Bound(warning=Seconds(8 * 86400), critical=Seconds(15 * 86400))
+    repository_left: Bound[Seconds] = Bound(warning=Seconds(14 * 86400), critical=Seconds(3 * 86400))
 
 
 class Exemption(_Table, frozen=True, kw_only=True):
@@ -199,8 +229,94 @@ class EvidenceEntry(_Table, frozen=True, kw_only=True):
     witness: Path | None = None
 
 
+class Keep(_Table, frozen=True, kw_only=True):
+    """How many of a kind are kept at least, and for how long."""
+
+    count: Annotated[int, msgspec.Meta(ge=1)]
+    age: Seconds
+
+
+class KeepTable(_Table, frozen=True, kw_only=True):
+    """Of the database, `count` is of full backups: two at least."""
+
+    database: Keep = Keep(count=2, age=Seconds(35 * 86400))
+    application: Keep = Keep(count=5, age=Seconds(90 * 86400))
+    configuration: Keep = Keep(count=5, age=Seconds(365 * 86400))
+    logs: Keep = Keep(count=7, age=Seconds(400 * 86400))
+
+
 class BackupsEntry(_Table, frozen=True, kw_only=True):
-    repository: Path
+    repository: Repository
+    engine: Literal["native", "pgbackrest"] = "native"
+    stanza: Name = "main"
+    endpoint: Url | None = None
+    region: str | None = None
+    user: str = "nvcops_backup"
+    password_file: Path | None = None
+    password_env: str | None = None
+    superuser: str = "postgres"
+    binaries: Path | None = None
+    account: str | None = None
+    key_file: Path | None = None
+    spool: Path | None = None
+    scratch: Path | None = None
+    slot: Annotated[str, msgspec.Meta(pattern="^[a-z0-9_]{1,63}$")] = "nvcops"
+    full_every: Seconds = Seconds(7 * 86400)
+    rate_max: Bytes | None = None
+    application: Path | None = None
+    configuration: tuple[Path, ...] = ()
+    configuration_secrets: tuple[str, ...] = ("*.key", "*.pem", "*password*", "*secret*", "id_*")
+    keep: KeepTable = KeepTable()
+
+
+class Acknowledgements(_Table, frozen=True, kw_only=True):
+    """A journal of what customers were told, as JSON lines, and the query that says which of it a database has."""
+
+    journal: Path
+    time: str = "time"
+    key: str = "key"
+    outcome: str = "outcome"
+    settled: tuple[str, ...] = ("settled",)
+    query: str
+
+
+class RecoveryEntry(_Table, frozen=True, kw_only=True):
+    """What must hold in a restored database, and where the primary's data lies on this host."""
+
+    data: Path | None = None
+    invariants: Path | None = None
+    acknowledgements: Acknowledgements | None = None
+
+
+class ControlEntry(_Table, frozen=True, kw_only=True):
+    """Programs, without a shell; `{name}` becomes the part's name, `{kind}` what is done to its host."""
+
+    start: tuple[str, ...] = ()
+    stop: tuple[str, ...] = ()
+    running: tuple[str, ...] = ()
+    rebuild: tuple[str, ...] = ()
+    fence: tuple[str, ...] = ()
+    break_host: tuple[str, ...] = ()
+    mend_host: tuple[str, ...] = ()
+    deadline: Seconds = Seconds(60)
+
+
+class ClusterMember(_Table, frozen=True, kw_only=True):
+    """A database server, and the address of its Patroni."""
+
+    name: Name
+    url: Url
+
+
+class ClusterEntry(_Table, frozen=True, kw_only=True):
+    scope: Name
+    namespace: HttpPath = "/service/"
+    members: tuple[ClusterMember, ...]
+    etcd: tuple[Url, ...]
+    deadline: Seconds = Seconds(2)
+    guard: bool = False
+    guard_interval: Seconds = Seconds(0.5)
+    guard_after: Seconds = Seconds(2)
 
 
 class Manifest(_Table, frozen=True, kw_only=True):
@@ -217,6 +333,9 @@ class Manifest(_Table, frozen=True, kw_only=True):
     objectives: Objectives = Objectives()
     limits: Limits = Limits()
     backups: BackupsEntry | None = None
+    recovery: RecoveryEntry = RecoveryEntry()
+    control: ControlEntry = ControlEntry()
+    cluster: ClusterEntry | None = None
     exceptions: tuple[Exemption, ...] = ()
     people: tuple[Person, ...] = ()
     calendar: Calendar = Calendar()
