@@ -45,7 +45,8 @@ class Procedure:
     """One line of the runbook.
 
     `lock` names what two runs must not touch at once on one target; None: it only reads. `evidences` are the
-    identifiers of the controls that its run is evidence for.
+    identifiers of the controls that its run is evidence for. `needs` are the manifest's tables without which the clock
+    does not ask for it.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Procedure:
     lock: str | None
     evidences: tuple[str, ...]
     approval: bool = False
+    needs: tuple[str, ...] = ()
 
     @property
     def reads_only(self) -> bool:
@@ -124,13 +126,14 @@ def procedure(
     lock: str | None = None,
     evidences: Iterable[str] = (),
     approval: bool = False,
+    needs: Iterable[str] = (),
 ) -> Callable[[Callable[..., None]], Procedure]:
     """Enter a function into the runbook; what stands in its place afterwards is the Procedure."""
 
     def enter(function: Callable[..., None]) -> Procedure:
         if not (function.__doc__ or "").strip():
             raise ValueError(f"procedure {name} has no docstring: it is its help and its runbook entry")
-        entry = Procedure(name, function, script, When.read(when), lock, tuple(evidences), approval)
+        entry = Procedure(name, function, script, When.read(when), lock, tuple(evidences), approval, tuple(needs))
         if _REGISTRY.setdefault(name, entry) is not entry:
             raise ValueError(f"two procedures are called {name}")
         _ = entry.content_hash  # now: what lies on the disk later is not what this process runs

@@ -17,6 +17,7 @@ from nvcops.core.runs import RunRecord, RunState, scheduled_id
 from nvcops.core.schedule import Due, Standing, When
 
 _PER_TICK_MAX = 100
+_NEVER = When.read("never")
 
 
 class Tick(msgspec.Struct, frozen=True):
@@ -27,9 +28,16 @@ class Tick(msgspec.Struct, frozen=True):
 
 
 def cadences(manifest: Manifest) -> dict[str, When]:
-    """When each procedure is due on this platform: as it says itself, or as the manifest says."""
-    changed = {name: entry.when for name, entry in manifest.procedures.items()}
-    return {entry.name: changed.get(entry.name, entry.when) for entry in procedures.runbook()}
+    """When each procedure is due on this platform: as it says itself, or as the manifest says.
+
+    Never by itself where the platform lacks what the procedure is about.
+    """
+    due = {entry.name: entry.when if _fits(entry, manifest) else _NEVER for entry in procedures.runbook()}
+    return {**due, **{name: entry.when for name, entry in manifest.procedures.items()}}
+
+
+def _fits(entry: Procedure, manifest: Manifest) -> bool:
+    return all(getattr(manifest, table) for table in entry.needs)
 
 
 class Scheduler:
