@@ -36,6 +36,6 @@ class Progress:
             return
         if self._living and step.state is RunState.RUNNING:
             width = shutil.get_terminal_size().columns
-            aside(_ERASE + plain(f"… {step.title}")[: width - 1], nl=False)
+            aside(_ERASE + plain(f"… {step.title} {step.progress}")[: width - 1], nl=False)
         elif step.state is not RunState.RUNNING:
             aside((_ERASE if self._living else "") + plain(step_line(step)))

@@ -70,6 +70,7 @@ class StepRecord(msgspec.Struct, frozen=True, kw_only=True):
 
     A step of an included procedure is called `procedure/name`. A WAITING act is one whose worker died, or whose
     deadline passed, between its beginning and its end: `error` says so, and a person says whether it was done.
+    `progress` is told to who watches while it runs, and is not kept.
     """
 
     number: int
@@ -81,6 +82,7 @@ class StepRecord(msgspec.Struct, frozen=True, kw_only=True):
     ended: dt.datetime | None = None
     result: Any = None
     error: str = ""
+    progress: str = ""
 
 
 class Section(msgspec.Struct, frozen=True, kw_only=True):

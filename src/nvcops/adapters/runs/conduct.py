@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import datetime as dt
 import queue
 import threading
@@ -271,7 +272,8 @@ def within(deadline_s: float, call: Callable[[], T], leave: threading.Event) -> 
         except BaseException as error:  # noqa: BLE001 - handed over to the caller
             outcome.put((False, error))
 
-    threading.Thread(target=carry, name="step", daemon=True).start()
+    in_context = contextvars.copy_context().run  # so that what it tells of its progress is heard
+    threading.Thread(target=in_context, args=(carry,), name="step", daemon=True).start()
     end = time.monotonic() + deadline_s
     while (left := end - time.monotonic()) > 0:
         try:

@@ -23,6 +23,7 @@ from nvcops.adapters.runs.people import People
 from nvcops.adapters.runs.store import RunStore
 from nvcops.core.errors import NvcopsError
 from nvcops.core.identity import Statement
+from nvcops.core.progress import heard_by
 from nvcops.core.runs import RunRecord, RunState, Section, Signed, StepRecord
 from nvcops.core.schedule import now
 
@@ -80,7 +81,8 @@ class DurableJournal:
             self._watch(begun)
             while True:
                 try:
-                    return body()
+                    with heard_by(lambda far: self._watch(msgspec.structs.replace(begun, progress=str(far)))):
+                        return body()
                 except OutcomeUnknown as unknown:
                     settled = self._settle_unknown(begun, f"{unknown}: it may be done, half done or not done")
                     if settled is not None:
