@@ -13,7 +13,10 @@ from nvcops.core.manifest.lines import Place
 from nvcops.core.manifest.tables import Bound, Limits, Manifest
 
 _STAYS_HIGH = frozenset({"cache_hit", "certificate_days", "repository_left"})
-_POSITIVE = frozenset({"deadline", "interval", "quota", "raw", "rollups", "window", "recent_window"})
+_POSITIVE = frozenset(
+    {"deadline", "interval", "quota", "raw", "rollups", "window", "recent_window", "age", "full_every", "rate_max"}
+    | {"guard_interval", "guard_after"}
+)
 Mistake = tuple[Place, str, str]
 
 
@@ -42,6 +45,9 @@ def contradictions(manifest: Manifest) -> Iterator[Mistake]:
             yield ("exceptions", index, "owner"), f"{exemption.owner!r} is nobody in [[people]]", "add the person"
     for index, sentence in shared_keys(manifest.people):
         yield ("people", index, "ssh_keys"), sentence, "each person has keys of their own"
+    yield from _backups(manifest)
+    yield from _programs(manifest)
+    yield from _cluster(manifest)
     if not (manifest.services or manifest.database):
         yield (), "nothing is watched: there is neither a [[services]] nor a [database]", "`nvcops init` writes them"
 
@@ -89,6 +95,59 @@ def _address(place: Place, url: str) -> Iterator[Mistake]:
         yield place, f"{place[-1]}: its host or port is none", "a port is 1 to 65535, an IPv6 address stands in [ ]"
     elif parts.password is not None or (parts.username is not None and place[0] != "cache"):
         yield place, f"{place[-1]}: a secret stands in it", "cache and database name a password_file or password_env"
+
+
+def _backups(manifest: Manifest) -> Iterator[Mistake]:
+    backups = manifest.backups
+    if backups is None:
+        return
+    folder = backups.repository.folder
+    if manifest.database is None:
+        yield ("backups",), "there are [backups] and no [database]", "what is backed up is the database first of all"
+    if backups.keep.database.count < 2:
+        yield (
+            ("backups", "keep", "database"),
+            "fewer than two full backups would be kept",
+            "count = 2: one may turn out to be bad",
+        )
+    if backups.endpoint and folder is not None:
+        yield ("backups", "endpoint"), "an endpoint is of an S3 API, and the repository is a folder", "leave one out"
+    if backups.engine == "pgbackrest" and folder is None:
+        hint = "pgbackrest keeps its own repository, where its own configuration says"
+        yield ("backups", "repository"), "with pgbackrest the repository of our catalogue is a folder", hint
+    if folder is not None and backups.key_file is not None and backups.key_file.is_relative_to(folder):
+        yield ("backups", "key_file"), "the key lies beside what it encrypts", "keep it outside of the repository"
+    acknowledged = manifest.recovery.acknowledgements
+    if acknowledged and "%(keys)s" not in acknowledged.query:
+        hint = "as in: SELECT key FROM payment WHERE key = ANY(%(keys)s)"
+        yield ("recovery", "acknowledgements", "query"), "the query does not ask for %(keys)s", hint
+
+
+def _programs(manifest: Manifest) -> Iterator[Mistake]:
+    """A program that is not told the part's name would do it to all, or to the wrong one."""
+    for name in manifest.control.__struct_fields__:
+        program = getattr(manifest.control, name)
+        if isinstance(program, tuple) and program and not any("{name}" in word for word in program):
+            hint = 'as in ["systemctl", "start", "{name}"]'
+            yield ("control", name), f"control.{name} does not say {{name}}, the part's name", hint
+
+
+def _cluster(manifest: Manifest) -> Iterator[Mistake]:
+    cluster, database = manifest.cluster, manifest.database
+    if cluster is None:
+        return
+    servers = {database.primary.name, *(server.name for server in database.standbys)} if database else set()
+    yield from _twice(("cluster", "members"), cluster.members)
+    for index, member in enumerate(cluster.members):
+        if member.name not in servers:
+            hint = f"there: {', '.join(sorted(servers)) or 'none'}"
+            yield ("cluster", "members", index, "name"), f"{member.name!r} is no server of [database]", hint
+        yield from _address(("cluster", "members", index, "url"), member.url)
+    for index, url in enumerate(cluster.etcd):
+        yield from _address(("cluster", "etcd", index), url)
+    if cluster.guard and not manifest.control.fence:
+        hint = "[control] fence: without confirmation two could be primary at once"
+        yield ("cluster", "guard"), "the guard has no program that fences a host", hint
 
 
 def _zeros(table: Any, place: Place) -> Iterator[Mistake]:
