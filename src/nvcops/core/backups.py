@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
@@ -17,6 +17,7 @@ import msgspec
 
 SEGMENT_BYTES = 16 << 20
 _LSN = re.compile(r"([0-9A-Fa-f]{1,8})/([0-9A-Fa-f]{1,8})")
+_SEGMENT = re.compile(r"[0-9A-F]{24}")
 
 
 def lsn_bytes(lsn: str) -> int:
@@ -88,7 +89,10 @@ class Stored(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DatabaseBackup(msgspec.Struct, frozen=True, kw_only=True):
-    """What a base backup is of. `parent` is the id of the backup that an incremental builds upon."""
+    """What a base backup is of. `parent` is the id of the backup that an incremental builds upon.
+
+    `segment_bytes` is the size of the server's transaction-log files: without it no LSN tells the name of one.
+    """
 
     system_identifier: str
     major: int
@@ -97,6 +101,12 @@ class DatabaseBackup(msgspec.Struct, frozen=True, kw_only=True):
     stop_lsn: str
     stop_time: dt.datetime
     parent: str = ""
+    segment_bytes: int = SEGMENT_BYTES
+
+    @property
+    def first_segment(self) -> str:
+        """The segment with which its transaction log begins."""
+        return segment_name(self.timeline, lsn_bytes(self.start_lsn), self.segment_bytes)
 
 
 class PlatformPoint(msgspec.Struct, frozen=True, kw_only=True):
@@ -167,6 +177,13 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return sum(stored.bytes for stored in self.objects)
 
 
+def present(entries: Iterable[Entry]) -> list[Entry]:
+    """The entries but those that a REMOVAL took away: what they name is there."""
+    listed = list(entries)
+    gone = {removed for entry in listed if entry.kind is Kind.REMOVAL for removed in entry.of}
+    return [entry for entry in listed if entry.id not in gone]
+
+
 class Segment(msgspec.Struct, frozen=True, kw_only=True):
     """A file of the transaction log in the repository: a segment, a timeline's history, or the one being received.
 
@@ -181,6 +198,24 @@ class Segment(msgspec.Struct, frozen=True, kw_only=True):
     bytes: int
     modified: dt.datetime
     partial: bool = False
+
+
+class LogKept(msgspec.Struct, frozen=True, kw_only=True):
+    """Which of a timeline's transaction log is kept: from the segment `first` on; none of it where that is empty."""
+
+    system_identifier: str
+    timeline: int
+    first: str = ""
+
+    def drops(self, segment: Segment) -> bool:
+        """Whether a segment is one that is not kept. Histories of timelines and what is being received always are."""
+        return (
+            not segment.partial
+            and segment.system_identifier == self.system_identifier
+            and _SEGMENT.fullmatch(segment.name) is not None
+            and int(segment.name[:8], 16) == self.timeline
+            and (not self.first or segment.name < self.first)
+        )
 
 
 class ReceiverState(msgspec.Struct, frozen=True, kw_only=True):
@@ -306,8 +341,11 @@ class Backups(Protocol):
         """Enter something that has no objects of its own: a point, a restore, a hold, a release."""
         ...
 
-    def remove(self, ids: Sequence[str], before: str, *, draft: Entry) -> Entry:
-        """Remove backups, and the log that only they need: all of it before the segment `before` of its timeline."""
+    def remove(self, ids: Sequence[str], log: Sequence[LogKept], *, draft: Entry) -> Entry:
+        """Remove entries' objects that no other entry refers to, and the log that is not kept; enter that as `draft`.
+
+        A timeline that `log` does not name is kept. What an earlier removal did not come to is removed as well.
+        """
         ...
 
     def store_files(self, draft: Entry, files: Sequence[tuple[str, Path]]) -> Entry:
