@@ -104,6 +104,8 @@ class _at:  # noqa: N801 - reads as a preposition
 
 
 def _certificate_authorities(manifest: Manifest) -> Iterator[tuple[Place, Path]]:
+    if manifest.database and manifest.database.ca_file:
+        yield ("database", "ca_file"), manifest.database.ca_file
     for table in ("services", "certificates"):
         for index, entry in enumerate(getattr(manifest, table)):
             if entry.ca_file is not None:
@@ -111,10 +113,12 @@ def _certificate_authorities(manifest: Manifest) -> Iterator[tuple[Place, Path]]
 
 
 def _password_files(manifest: Manifest) -> Iterator[tuple[Place, Path]]:
-    for table in ("database", "cache"):
+    for table in ("database", "cache", "backups"):
         entry = getattr(manifest, table)
         if entry is not None and entry.password_file is not None:
             yield (table, "password_file"), entry.password_file
+    if manifest.backups and manifest.backups.key_file:
+        yield ("backups", "key_file"), manifest.backups.key_file
 
 
 def _check_authorities(file: Path) -> None:
@@ -132,5 +136,7 @@ def _why(error: OSError) -> str:
 
 def secrets(manifest: Manifest) -> list[str]:
     """Every secret that a manifest names, so that they can be kept out of what is written."""
-    tables = [table for table in (manifest.database, manifest.cache) if table]
-    return [value for table in tables if (value := secret(table.password_file, table.password_env))]
+    tables = [table for table in (manifest.database, manifest.cache, manifest.backups) if table]
+    passwords = [value for table in tables if (value := secret(table.password_file, table.password_env))]
+    key = manifest.backups.key_file if manifest.backups else None
+    return [*passwords, *([read_secret(key)] if key else [])]

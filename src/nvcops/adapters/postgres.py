@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, TypeVar
 
 import psycopg
@@ -39,6 +40,7 @@ class PostgresServer:
     user: str
     deadline_s: float
     password: str | None = field(default=None, repr=False)
+    ca_file: Path | None = None
 
     def rows(self, sql: str, parameters: Mapping[str, Any] | None = None) -> Rows:
         """All rows of a query."""
@@ -68,6 +70,7 @@ class PostgresServer:
                     dbname=self.database,
                     user=self.user,
                     password=self.password,
+                    **encryption(self.ca_file),
                     application_name="nvcops",
                     options=f"{limits} -c search_path=pg_catalog,public",
                     autocommit=True,
@@ -104,6 +107,11 @@ class PostgresServer:
     @property
     def _where(self) -> str:
         return f"{self.name} ({self.host}:{self.port})"
+
+
+def encryption(ca_file: Path | None) -> dict[str, str]:
+    """libpq's parameters: with a certificate authority the server must prove its name; without, as libpq prefers."""
+    return {"sslmode": "verify-full", "sslrootcert": str(ca_file)} if ca_file else {}
 
 
 def _first_line(error: Exception) -> str:

@@ -48,6 +48,7 @@ def _postgres(entry: DatabaseEntry, server: Server) -> PostgresServer:
         user=entry.user,
         deadline_s=entry.deadline,
         password=secret(entry.password_file, entry.password_env),
+        ca_file=entry.ca_file,
     )
 
 

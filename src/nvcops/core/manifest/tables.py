@@ -117,6 +117,7 @@ class DatabaseEntry(_Table, frozen=True, kw_only=True):
     user: str
     password_file: Path | None = None
     password_env: str | None = None
+    ca_file: Path | None = None
     deadline: Seconds = Seconds(2)
     log: Path | None = None
     primary: Server
