@@ -31,7 +31,10 @@ class _Session(psycopg.AsyncConnection[DictRow]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PostgresServer:
-    """One server. The password is in no repr, and psycopg puts none in its errors."""
+    """One server. The password is in no repr, and psycopg puts none in its errors.
+
+    With `ca_file` the server must prove its name; without, encryption is as libpq prefers.
+    """
 
     name: str
     host: str
@@ -70,7 +73,8 @@ class PostgresServer:
                     dbname=self.database,
                     user=self.user,
                     password=self.password,
-                    **encryption(self.ca_file),
+                    sslmode="verify-full" if self.ca_file else None,
+                    sslrootcert=str(self.ca_file) if self.ca_file else None,
                     application_name="nvcops",
                     options=f"{limits} -c search_path=pg_catalog,public",
                     autocommit=True,
@@ -107,11 +111,6 @@ class PostgresServer:
     @property
     def _where(self) -> str:
         return f"{self.name} ({self.host}:{self.port})"
-
-
-def encryption(ca_file: Path | None) -> dict[str, str]:
-    """libpq's parameters: with a certificate authority the server must prove its name; without, as libpq prefers."""
-    return {"sslmode": "verify-full", "sslrootcert": str(ca_file)} if ca_file else {}
 
 
 def _first_line(error: Exception) -> str:
