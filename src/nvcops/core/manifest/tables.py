@@ -250,6 +250,7 @@ class BackupsEntry(_Table, frozen=True, kw_only=True):
     repository: Repository
     engine: Literal["native", "pgbackrest"] = "native"
     stanza: Name = "main"
+    engine_config: Path | None = None
     endpoint: Url | None = None
     region: str | None = None
     user: str = "nvcops_backup"
