@@ -1,0 +1,144 @@
+"""One at a time on a repository: a lock on a file of a folder, a lease in a bucket.
+
+A lease is an object that only one can create, with a number, a holder, and a time until which it holds; its holder
+writes it again before that. A dead holder's lease runs out, and the next number takes its place: who creates that has
+the lock. The clock of the two holders may differ by half a lease.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import fcntl
+import os
+import secrets
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+
+from nvcops.adapters.backup.local import LocalStore
+from nvcops.adapters.backup.store import Store
+from nvcops.adapters.evidence.files import private_folder, unusable
+from nvcops.core.errors import LockHeld, NvcopsError
+
+LEASE_S = 60.0
+
+
+class Lease(msgspec.Struct, frozen=True):
+    """Who holds a lock of a bucket, and until when."""
+
+    holder: str
+    until: dt.datetime
+
+
+class Hold:
+    """A lock that is held. `check()` before what must not be done by two."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self.lost = threading.Event()
+
+    def check(self) -> None:
+        """Raise LockHeld when the lock could not be kept."""
+        if self.lost.is_set():
+            raise LockHeld(f"the lock {self._what} ran out: the repository was out of reach", hint="begin again")
+
+
+@contextmanager
+def hold(store: Store, what: str, *, lease_s: float = LEASE_S) -> Iterator[Hold]:
+    """Hold a lock of a repository, by name.
+
+    Raises:
+        LockHeld: another one holds it; it says who.
+    """
+    if isinstance(store, LocalStore):
+        next(store.list("locks/"), None)  # says so when the folder is out of reach
+        with hold_file(store.folder / f".lock-{what}", f"{what} of {store.folder}") as held:
+            yield held
+    else:
+        with _leased(store, what, lease_s) as held:
+            yield held
+
+
+@contextmanager
+def hold_file(path: Path, what: str) -> Iterator[Hold]:
+    """Hold a lock on a file, which says who holds it. The kernel gives it back when the holder dies."""
+    private_folder(path.parent)
+    try:
+        handle = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise unusable(path, error) from error
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(handle, 200, 0).decode(errors="replace").strip()
+            raise _held(what, holder) from None
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, _myself().encode(), 0)
+        yield Hold(what)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def _leased(store: Store, what: str, lease_s: float) -> Iterator[Hold]:
+    myself = f"{_myself()} ({secrets.token_hex(4)})"
+    number = _taken_lease(store, what, myself, lease_s)
+    held, ending = Hold(f"{what} of {store.name}"), threading.Event()
+    keeper = threading.Thread(target=_keep, args=(store, number, myself, lease_s, ending, held), daemon=True)
+    keeper.start()
+    try:
+        yield held
+    finally:
+        ending.set()
+        keeper.join(lease_s)
+        if not held.lost.is_set():
+            store.put(number, [_lease(myself, 0)])  # over: the next one need not wait
+
+
+def _taken_lease(store: Store, what: str, myself: str, lease_s: float) -> str:
+    """The key of the lease that is ours now."""
+    kept = [file.key for file in store.list(f"locks/{what}/")]
+    if kept:
+        lease = msgspec.json.decode(store.read(kept[-1]), type=Lease)
+        if lease.until > dt.datetime.now(dt.UTC):
+            raise _held(f"{what} of {store.name}", lease.holder)
+    number = int(kept[-1].rpartition("/")[2]) + 1 if kept else 1
+    key = f"locks/{what}/{number:08d}"
+    try:
+        store.put(key, [_lease(myself, lease_s)], exclusive=True)
+    except LockHeld:
+        raise _held(f"{what} of {store.name}", "somebody who was quicker") from None
+    store.delete(kept)
+    return key
+
+
+def _keep(store: Store, key: str, myself: str, lease_s: float, ending: threading.Event, held: Hold) -> None:
+    """Write the lease again three times in its life; when it ran out, say so."""
+    until = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=lease_s / 2)
+    while not ending.wait(lease_s / 6):
+        began = dt.datetime.now(dt.UTC)
+        try:
+            store.put(key, [_lease(myself, lease_s)])
+            until = began + dt.timedelta(seconds=lease_s / 2)
+        except NvcopsError:
+            pass  # out of reach for a moment: the next beat tries again
+        if dt.datetime.now(dt.UTC) > until:
+            held.lost.set()
+            return
+
+
+def _lease(holder: str, seconds: float) -> bytes:
+    return msgspec.json.encode(Lease(holder, dt.datetime.now(dt.UTC) + dt.timedelta(seconds=seconds)))
+
+
+def _myself() -> str:
+    return f"process {os.getpid()} on {socket.gethostname()}"
+
+
+def _held(what: str, holder: str) -> LockHeld:
+    return LockHeld(f"the lock {what} is held by {holder or 'another process'}", hint="wait for its end")
