@@ -208,9 +208,10 @@ class LogKept(msgspec.Struct, frozen=True, kw_only=True):
     first: str = ""
 
     def drops(self, segment: Segment) -> bool:
-        """Whether a segment is one that is not kept. Histories of timelines and what is being received always are."""
+        """Whether a segment is one that is not kept. Histories of timelines and what lies in the spool always are."""
         return (
-            not segment.partial
+            bool(segment.sha256)
+            and not segment.partial
             and segment.system_identifier == self.system_identifier
             and _SEGMENT.fullmatch(segment.name) is not None
             and int(segment.name[:8], 16) == self.timeline
