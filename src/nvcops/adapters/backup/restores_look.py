@@ -9,9 +9,9 @@ from __future__ import annotations
 import datetime as dt
 import re
 from collections.abc import Iterable, Iterator
-from itertools import batched
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import psycopg
@@ -23,6 +23,7 @@ from nvcops.core.manifest import Acknowledgements
 from nvcops.core.restores import Book, Broken, Ledger, Looked
 
 Session = psycopg.Connection[TupleRow]
+T = TypeVar("T")
 _TABLES_MAX = 20_000
 _BROKEN_MAX = 100
 _KEYS_AT_ONCE = 5_000
@@ -87,7 +88,7 @@ def databases(session: Session) -> list[str]:
 def books(session: Session, database: str) -> list[Book]:
     """Rows and fingerprint of each table, as the session's snapshot has them.
 
-    The fingerprint is the sum of a 64-bit hash of every row as text: whatever order they lie in, equal rows sum equally.
+    The fingerprint is the sum of a 64-bit hash of each row's text: in whatever order they lie, equal rows sum equally.
     """
     tables = session.execute(_TABLES, (_TABLES_MAX,)).fetchall()
     return [_book(session, database, schema, table) for schema, table in tables]
@@ -127,7 +128,7 @@ def constraints(session: Session, database: str) -> Looked:
 def _tried(
     session: Session, statement: sql.Composed, database: str, subject: str, *, none: bool = False
 ) -> list[Broken]:
-    """What the server says against it; whatever it did is rolled back. `none`: a row that it returns is one too many."""
+    """What the server says against it; all that it did is rolled back. `none`: any row is one too many."""
     try:
         with session.transaction(force_rollback=True):
             cursor = session.execute(statement)
@@ -158,15 +159,21 @@ def read_invariants(file: Path) -> list[Invariant]:
         pieces = _QUERY.split(file.read_text(encoding="utf-8"))[1:]
     except (OSError, UnicodeDecodeError) as error:
         raise ManifestError(f"{file} cannot be read: {error}", hint="[recovery] invariants names it") from error
-    found = [_invariant(*piece) for piece in batched_by(pieces, 3)]
+    found = [_invariant(*piece) for piece in batched(pieces, 3)]
     if not found:
         raise ManifestError(f"{file} holds no invariants", hint="-- name: what must hold; below it its query")
     return found
 
 
-def batched_by(pieces: list[str], size: int) -> Iterator[tuple[str, ...]]:
-    """Pieces in tuples of equal size."""
-    return (tuple(pieces[at : at + size]) for at in range(0, len(pieces), size))
+def batched(things: Iterable[T], size: int) -> Iterator[tuple[T, ...]]:
+    """Things in tuples of so many, the last one shorter.
+
+    >>> list(batched("abcde", 2))
+    [('a', 'b'), ('c', 'd'), ('e',)]
+    """
+    left = iter(things)
+    while some := tuple(islice(left, size)):
+        yield some
 
 
 def _invariant(name: str, sentence: str, body: str) -> Invariant:
@@ -181,8 +188,9 @@ def _invariant(name: str, sentence: str, body: str) -> Invariant:
 
 def invariants(session: Session, database: str, stated: Iterable[Invariant]) -> Looked:
     """Ask each: the first rows that break it are told."""
-    broken, asked = [], 0
-    for asked, invariant in enumerate(stated, 1):
+    broken = []
+    asked = list(stated)
+    for invariant in asked:
         try:
             with session.transaction(force_rollback=True):
                 rows = session.execute(invariant.query.encode()).fetchmany(3)
@@ -195,7 +203,7 @@ def invariants(session: Session, database: str, stated: Iterable[Invariant]) -> 
             broken.append(
                 Broken(database=database, subject=invariant.name, sentence=f"{invariant.sentence}: not so for {shown}")
             )
-    return Looked(things=asked, broken=tuple(broken))
+    return Looked(things=len(asked), broken=tuple(broken))
 
 
 class Acknowledged(msgspec.Struct, frozen=True):

@@ -134,7 +134,8 @@ class Tools:
         setpriv = shutil.which("setpriv")
         if setpriv is None:
             raise StateError("the program setpriv is not installed", hint="apt-get install util-linux")
-        prefix = [setpriv, "--pdeathsig", "KILL"]
+        # A killed server would leave its shared memory behind: QUIT ends it at once, and in order.
+        prefix = [setpriv, "--pdeathsig", "QUIT" if as_server else "KILL"]
         if as_server and os.geteuid() == 0:
             owner = self._account()
             prefix += ["--reuid", str(owner.pw_uid), "--regid", str(owner.pw_gid), "--clear-groups", *_reach()]
