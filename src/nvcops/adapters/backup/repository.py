@@ -42,6 +42,8 @@ class Source:
             connect_timeout=str(_CONNECT_S),
             target_session_attrs="read-write",
             application_name=application,
+            sslmode="verify-full" if self.database.ca_file else None,
+            sslrootcert=str(self.database.ca_file) if self.database.ca_file else None,
             **more,
         )
 
