@@ -43,7 +43,10 @@ def serve_settings(environment: Environment = os.environ) -> ServeSettings:
 
 
 def database_url(name: str, environment: Environment = os.environ) -> str:
-    """A PostgreSQL URL from the environment variable `name`, or from the file that `name`_FILE points to."""
+    """A PostgreSQL URL from the environment variable `name`, or from the file that `name`_FILE points to.
+
+    It may name several servers, "host:port,host:port": then the primary among them is meant.
+    """
     return _url(name, ("postgresql", "postgres"), environment)
 
 
@@ -75,14 +78,24 @@ def required_secret(name: str, what: str, environment: Environment = os.environ)
 
 def _url(name: str, schemes: tuple[str, ...], environment: Environment) -> str:
     url = required_secret(name, f"a {schemes[0]}:// URL", environment)
-    try:
-        parts = urlsplit(url)
-        port_is_sane = parts.port is None or parts.port > 0
-    except ValueError:
-        port_is_sane, parts = False, urlsplit("")
-    if parts.scheme not in schemes or not port_is_sane:
+    if not _is_url(url, schemes):
         raise SettingError(f"{name} is not a {schemes[0]}:// URL", hint=f"{schemes[0]}://user:password@host:port/name")
     return url
+
+
+def _is_url(url: str, schemes: tuple[str, ...]) -> bool:
+    """Whether it has one of the schemes, and each host a sane port.
+
+    >>> [_is_url(f"redis://{hosts}/0", ("redis",)) for hosts in ("a", "a:1,b:2", "a:1,b:0", "a:x", "a:70000")]
+    [True, True, False, False, False]
+    """
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return False
+    hosts = parts.netloc.rpartition("@")[2].split(",")
+    ports = [host.rpartition(":")[2] for host in hosts if ":" in host.rpartition("]")[2]]
+    return parts.scheme in schemes and all(port.isdecimal() and 0 < int(port) < 65536 for port in ports)
 
 
 def _instance(name: str) -> str:

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from nvclab import pair
+from nvclab import database_roles
 from nvclab.layout import write_private
 from nvclab.parts import bank
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from nvclab.layout import Layout
-    from nvclab.parts.postgres import Postgres
+    from nvclab.pair import Pair
 
 # More users than this share customers, as a person shares theirs with a telephone: signing in is dear on purpose.
 CUSTOMERS_MAX = 1000
@@ -24,10 +24,10 @@ _ROLES = ("owner", "service", "readonly", "auditor")
 
 @dataclass
 class BankData:
-    """Schema and customers of the bank on `primary`. Secrets reach programs as files, never as arguments."""
+    """Schema and customers of the bank in `databases`. Secrets reach programs as files, never as arguments."""
 
     layout: Layout
-    primary: Postgres
+    databases: Pair
     cache_url: str
     users: int
 
@@ -65,7 +65,7 @@ class BankData:
 
     def required_indexes(self) -> list[str]:
         """Names of the bank's indexes that no constraint would miss: dropping one goes unnoticed until it hurts."""
-        with self.primary.connect(pair.DATABASE) as connection:
+        with self.databases.primary.connect(database_roles.DATABASE) as connection:
             rows = connection.execute(
                 "SELECT c.relname FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid"
                 " WHERE c.relnamespace = 'bank'::regnamespace"
@@ -74,7 +74,7 @@ class BankData:
         return [str(row[0]) for row in rows]
 
     def _write_roster(self) -> None:
-        with self.primary.connect(pair.DATABASE) as connection:
+        with self.databases.primary.connect(database_roles.DATABASE) as connection:
             rows = connection.execute(
                 "SELECT c.login, min(a.id), min(a.currency) FROM bank.customer c"
                 " JOIN bank.account a ON a.customer_id = c.id"
@@ -91,6 +91,6 @@ class BankData:
     def _url_file(self, secret: str, *, user: str) -> str:
         """A file with the URL of the bank's database for one user; written anew, because ports change."""
         path = self.layout.at("secrets", f"{secret}.url")
-        url = self.primary.url(pair.DATABASE, user=user, password=self.layout.secret(secret))
+        url = self.databases.url(user, self.layout.secret(secret))
         write_private(path, f"{url}\n")
         return str(path)

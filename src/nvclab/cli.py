@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,11 +54,12 @@ def cli() -> None:
     "--think-s", type=click.FloatRange(0.1), default=10.0, show_default=True, help="Seconds between requests of one."
 )
 @click.option("--http-port", type=click.IntRange(1, 65_535), help="The bank's front door; default: a free port.")
+@click.option("--synchronous-backup", is_flag=True, help="A payment waits for the transaction-log backup: RPO 0.")
 @click.option("--detach", is_flag=True, help="Return when the lab is ready instead of staying until Ctrl-C.")
-def up(folder: Path, users: int, think_s: float, http_port: int | None, detach: bool) -> None:
+def up(folder: Path, detach: bool, **wished: Any) -> None:
     """Start the lab, and say when it is ready."""
     folder = folder.absolute()
-    wishes = Wishes(users=users, think_s=think_s, http_port=http_port)
+    wishes = Wishes(**wished)
     if detach:
         _start_detached(folder, wishes)
     else:
@@ -66,10 +68,8 @@ def up(folder: Path, users: int, think_s: float, http_port: int | None, detach: 
 
 @cli.command("supervise", hidden=True)
 @_folder
-@click.option("--users", type=int, required=True)
-@click.option("--think-s", type=float, required=True)
-@click.option("--http-port", type=int)
-def supervise(folder: Path, users: int, think_s: float, http_port: int | None) -> None:
+@click.argument("wished")
+def supervise(folder: Path, wished: str) -> None:
     """Be the supervisor of a detached lab: progress goes to stdout as JSON lines until the lab is ready."""
 
     def tell(progress: dict[str, Any]) -> None:
@@ -77,7 +77,7 @@ def supervise(folder: Path, users: int, think_s: float, http_port: int | None) -
         if "ready" in progress:
             os.dup2(2, 1)  # whoever started us may go now: stdout becomes the log, too
 
-    raise SystemExit(supervisor.main(folder, Wishes(users, think_s, http_port), tell))
+    raise SystemExit(supervisor.main(folder, Wishes(**json.loads(wished)), tell))
 
 
 @cli.command()
@@ -167,6 +167,19 @@ def logs(part: str | None, folder: Path, lines: int) -> None:
         click.echo(tail(path, lines))
 
 
+@cli.command("part")
+@click.argument("verb", type=click.Choice(["start", "stop", "running", "rebuild"]))
+@click.argument("name")
+@_folder
+def part_command(verb: str, name: str, folder: Path) -> None:
+    """Start, stop or make anew a part by its name in platform.toml; `running` ends with 0 when it runs, else with 3."""
+    answer = _ask(folder, {"command": "part", "verb": verb, "name": name})
+    if answer.get("running") is False:
+        raise NotRunning(f"{name} does not run.", hint=f"nvclab part start {name}")
+    for sentence in answer.get("said", [f"{name} runs"]):
+        click.echo(sentence)
+
+
 cli.add_command(demo)
 
 
@@ -180,9 +193,7 @@ def _ask(folder: Path, question: dict[str, Any]) -> dict[str, Any]:
 def _start_detached(folder: Path, wishes: Wishes) -> None:
     """Start a supervisor in a session of its own, show its progress, and return when it is ready."""
     folder.joinpath("logs").mkdir(parents=True, exist_ok=True)
-    argv = [sys.executable, "-m", "nvclab", "supervise", "--dir", str(folder), "--users", str(wishes.users)]
-    argv += ["--think-s", str(wishes.think_s)]
-    argv += ["--http-port", str(wishes.http_port)] if wishes.http_port else []
+    argv = [sys.executable, "-m", "nvclab", "supervise", "--dir", str(folder), json.dumps(asdict(wishes))]
     with folder.joinpath("logs", "supervisor.log").open("ab") as log:
         process = subprocess.Popen(
             argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, start_new_session=True

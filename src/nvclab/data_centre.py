@@ -7,12 +7,13 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from nvclab import leftovers, pair, platform_file
+from nvclab import leftovers, platform_file
 from nvclab.bank_data import BankData
 from nvclab.certificates import Authority
 from nvclab.customers.part import Customers
 from nvclab.keeper import Keeper
 from nvclab.layout import INSTANCES, Layout, Record, remove_runtime
+from nvclab.pair import Pair
 from nvclab.parts.bank import Instance
 from nvclab.parts.haproxy import HAProxy
 from nvclab.parts.valkey import Valkey
@@ -27,11 +28,15 @@ READY_S = 30.0
 
 @dataclass(frozen=True)
 class Wishes:
-    """What the person who starts a lab may choose: users at a time, seconds between two requests of one, a port."""
+    """What the person who starts a lab may choose: users at a time, seconds between two requests of one, a port.
+
+    synchronous_backup: a payment is acknowledged when the receiver of the transaction log has it, and not before.
+    """
 
     users: int
     think_s: float = 10.0
     http_port: int | None = None
+    synchronous_backup: bool = False
 
 
 @dataclass
@@ -45,8 +50,7 @@ class DataCentre:
     log: Callable[[str], None]
     keeper: Keeper = field(init=False)
     authority: Authority = field(init=False)
-    primary: Postgres = field(init=False)
-    standby: Postgres = field(init=False)
+    databases: Pair = field(init=False)
     cache: Valkey = field(init=False)
     proxy: HAProxy = field(init=False)
     instances: dict[str, Instance] = field(init=False)
@@ -57,10 +61,9 @@ class DataCentre:
         layout, ports = self.layout, self.record.ports
         self.keeper = Keeper(self.log)
         self.authority = Authority(layout.at("tls"))
-        self.primary = pair.primary(layout, self.record.database_sockets, ports["primary"])
-        self.standby = pair.standby(layout, self.record.database_sockets, ports["standby"], self.primary)
+        self.databases = Pair(layout, self.record, self.keeper)
         self.cache = Valkey(ports["cache"], layout.at("data", "cache"), layout.log("cache"))
-        self.bank = BankData(layout, self.primary, self.cache.url, self.wishes.users)
+        self.bank = BankData(layout, self.databases, self.cache.url, self.wishes.users)
         self.instances = {
             name: Instance(name, ports[name], layout.log(name), self.bank.service_environment(name))
             for name in INSTANCES
@@ -87,6 +90,16 @@ class DataCentre:
         for part in self._in_order().values():
             part.process.env = {**part.process.env, **marker}
 
+    @property
+    def primary(self) -> Postgres:
+        """The database server that is primary."""
+        return self.databases.primary
+
+    @property
+    def standby(self) -> Postgres:
+        """The database server that follows it."""
+        return self.databases.standby
+
     def start(self, heal_remembered: Callable[[], None]) -> None:
         """Start everything in the order in which one needs the other; PartFailed when something does not come up.
 
@@ -96,16 +109,18 @@ class DataCentre:
         for name, part in self._in_order().items():
             self.keeper.add(name, part)
             self.keeper[name].wanted = False  # until it has started for the first time
-        self._step("database", self._start_primary)
+        self._step("database", self.databases.begin)
         heal_remembered()
         self._step("cache", lambda: self.keeper.start("cache"))
         self._step("schema and customers of the bank", self.bank.prepare)
-        self._step("standby", self._start_standby)
+        self._step("standby", self.databases.complete)
         self._step("bank instances", lambda: self._start_together(*INSTANCES))
         self._step("proxy", lambda: self.keeper.start("proxy"))
         platform_file.write(self.layout, self.record, self.bank.required_indexes())
         if self.wishes.users:
             self._step(f"{self.wishes.users} customers", lambda: self.keeper.start("customers"))
+        if self.wishes.synchronous_backup:
+            self.databases.wait_for_receiver()
 
     def stop(self) -> None:
         """Stop everything and remove the sockets; safe in the middle of a start."""
@@ -114,22 +129,12 @@ class DataCentre:
 
     def _in_order(self) -> dict[str, Postgres | Valkey | Instance | HAProxy | Customers]:
         return {
-            "primary": self.primary,
+            **self.databases.servers,
             "cache": self.cache,
-            "standby": self.standby,
             **self.instances,
             "proxy": self.proxy,
             "customers": self.customers,
         }
-
-    def _start_primary(self) -> None:
-        self.primary.initialise()
-        self.keeper.start("primary")
-        pair.prepare(self.primary, self.layout)
-
-    def _start_standby(self) -> None:
-        self.standby.clone(self.primary, pair.REPLICATION, self.layout.secret("replication"), pair.SLOT)
-        self.keeper.start("standby")
 
     def _start_together(self, *names: str) -> None:
         for name in names:

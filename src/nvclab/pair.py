@@ -1,29 +1,31 @@
-"""The lab's databases: a primary and its streaming standby, their settings, and the roles that are not the bank's own.
+"""The database: a primary and a standby that streams from it, each a server that the keeper looks after.
 
-hot_standby_feedback is off: nobody but operations reads from the standby, and a query of theirs must never be able to
-keep the primary's vacuum waiting. A query that is in the way of replay is cancelled after 30 seconds instead.
+Both are configured alike, so that either can follow the other: who does says the file `standby.signal` in its data,
+however that came to be. In platform.toml the part "primary" is called db-1, and "standby" db-2.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import shutil
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar
 
-from psycopg import sql
+from psycopg.conninfo import make_conninfo
 
+from nvclab import database_roles
+from nvclab.database_roles import DATABASE, REPLICATION
+from nvclab.errors import LabError
 from nvclab.parts.postgres import Postgres
+from nvclab.parts.postgres_binaries import Binaries, find_binaries
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Mapping
 
-    import psycopg
+    from nvclab.keeper import Keeper
+    from nvclab.layout import Layout, Record
 
-    from nvclab.layout import Layout
-
-DATABASE = "bank"
-REPLICATION = "nvc_replication"
-OPERATIONS = "nvcops"
 SLOT = "standby"
-_SETTINGS = {
+_SETTINGS: Mapping[str, str] = {
     "max_connections": "100",
     "superuser_reserved_connections": "3",
     "reserved_connections": "4",  # for operations: they can look when everybody else is locked out
@@ -51,63 +53,123 @@ _SETTINGS = {
     "log_statement": "ddl",  # who granted what to whom
     "log_min_duration_statement": "500ms",
 }
+# The name by which the receiver of the transaction log goes, for commits that wait for it.
+RECEIVER = "nvcops_wal"
+_READY_S = 60.0
+_INCREMENTAL_MAJOR = 17  # knows which blocks changed, for incremental backups
 
 
-def primary(layout: Layout, sockets: Path, port: int) -> Postgres:
-    """The primary."""
-    return _server(layout, "primary", sockets, port, {})
+@dataclass
+class Pair:
+    """Two servers by their names as parts, "primary" and "standby": those are the roles with which they begin."""
+
+    layout: Layout
+    record: Record
+    keeper: Keeper
+    servers: Mapping[str, Postgres] = field(init=False)
+    names: ClassVar[Mapping[str, str]] = {"db-1": "primary", "db-2": "standby"}
+
+    def __post_init__(self) -> None:
+        names = list(self.names.values())
+        pairs = zip(names, reversed(names), strict=True)
+        self.servers = {name: self._server(name, follows=other) for name, other in pairs}
+
+    @property
+    def primary(self) -> Postgres:
+        """The server that is primary."""
+        first, second = self.servers.values()
+        return second if first.follows() and second.data.exists() and not second.follows() else first
+
+    @property
+    def standby(self) -> Postgres:
+        """The other one."""
+        return self._other(self.primary)
+
+    def url(self, user: str, password: str) -> str:
+        """Where programs find the bank's database: at whichever server is primary. Our passwords need no escaping."""
+        hosts = ",".join(f"127.0.0.1:{server.port}" for server in self.servers.values())
+        return f"postgresql://{user}:{password}@{hosts}/{DATABASE}?target_session_attrs=read-write"
+
+    def begin(self) -> None:
+        """Start the primary, made if it is the first time, and give it what it lacks."""
+        self.primary.initialise()
+        self.start(self.primary.name)
+
+    def complete(self) -> None:
+        """Start the standby, made if there is none."""
+        self.start(self.standby.name)
+
+    def start(self, name: str) -> None:
+        """Start a server and wait until it has its role.
+
+        A standby is cloned where there is none; a primary gets what it lacks of roles and slots, whatever its data are.
+        """
+        server = self.servers[name]
+        if not server.data.exists():
+            self._clone(server)
+        self.keeper.start(name, _READY_S)
+        if not server.follows():
+            server.process.wait_until(server.accepts_writes, _READY_S)
+            database_roles.prepare(server, self.layout, (SLOT,))
+
+    def rebuild(self, name: str) -> None:
+        """Make a server anew as the standby of the other one, which must be primary."""
+        server = self.servers[name]
+        self._source_of(server)
+        self.keeper.stop(name)
+        if server.data.exists():
+            shutil.rmtree(server.data)
+        self.start(name)
+
+    def wait_for_receiver(self) -> None:
+        """From now on a commit waits until the receiver of the transaction log has it."""
+        for server in self.servers.values():
+            server.settings = {**server.settings, "synchronous_standby_names": RECEIVER}
+            server.reload()
+
+    def _clone(self, server: Postgres) -> None:
+        source = self._source_of(server)
+        database_roles.prepare(source, self.layout, (SLOT,))
+        server.clone(source, REPLICATION, self.layout.secret("replication"), SLOT)
+
+    def _source_of(self, server: Postgres) -> Postgres:
+        """The server from which another one is copied: it must be primary now."""
+        source = self._other(server)
+        if not source.accepts_writes():
+            hint = f"restore the data of {server.name}, or start {source.name} as primary first"
+            raise LabError(f"{server.name} cannot be made: {source.name} is no running primary.", hint=hint)
+        return source
+
+    def _other(self, server: Postgres) -> Postgres:
+        first, second = self.servers.values()
+        return second if server is first else first
+
+    def _server(self, name: str, *, follows: str) -> Postgres:
+        """A server with everything that it needs to follow the other one, for when it is told to."""
+        source = {
+            "user": REPLICATION,
+            "password": self.layout.secret("replication"),
+            "host": "127.0.0.1",
+            "port": str(self.record.ports[follows]),
+            "application_name": SLOT,
+            "connect_timeout": "3",  # a dead network must be noticed
+        }
+        logs = self.layout.at("logs", name)
+        following = {"primary_conninfo": make_conninfo("", **source), "primary_slot_name": SLOT}
+        binaries = find_binaries()
+        return Postgres(
+            name=name,
+            data=self.layout.at("data", name),
+            logs=logs,
+            sockets=self.record.database_sockets,
+            port=self.record.ports[name],
+            password=self.layout.secret("administrator"),
+            settings={**settings(binaries), "log_directory": str(logs), **following},
+            binaries=binaries,
+        )
 
 
-def standby(layout: Layout, sockets: Path, port: int, of: Postgres) -> Postgres:
-    """The standby of `of`."""
-    source = of.conninfo(user=REPLICATION, password=layout.secret("replication"), application_name=SLOT)
-    # What a replication connection does not take: the database; and a dead network must be noticed.
-    source = source.replace("dbname=postgres", "connect_timeout=3")
-    return _server(layout, "standby", sockets, port, {"primary_conninfo": source, "primary_slot_name": SLOT})
-
-
-def _server(layout: Layout, name: str, sockets: Path, port: int, more: dict[str, str]) -> Postgres:
-    logs = layout.at("logs", name)
-    return Postgres(
-        name=name,
-        data=layout.at("data", name),
-        logs=logs,
-        sockets=sockets,
-        port=port,
-        password=layout.secret("administrator"),
-        settings={**_SETTINGS, "log_directory": str(logs), **more},
-    )
-
-
-def prepare(server: Postgres, layout: Layout) -> None:
-    """Roles for replication and operations, the bank's database, the standby's slot: made where they are missing."""
-    with server.connect() as connection:
-        _role(connection, REPLICATION, layout.secret("replication"), "REPLICATION")
-        _role(connection, OPERATIONS, layout.secret("operations"), "")
-        for group in ("pg_monitor", "pg_use_reserved_connections"):
-            if _exists(connection, "SELECT 1 FROM pg_roles WHERE rolname = %s", group):
-                connection.execute(_fill("GRANT {} TO {}", group, OPERATIONS))
-        if not _exists(connection, "SELECT 1 FROM pg_database WHERE datname = %s", DATABASE):
-            connection.execute(_fill("CREATE DATABASE {}", DATABASE))
-        if not _exists(connection, "SELECT 1 FROM pg_replication_slots WHERE slot_name = %s", SLOT):
-            connection.execute("SELECT pg_create_physical_replication_slot(%s, true)", [SLOT])
-    with server.connect(DATABASE) as connection:
-        connection.execute("CREATE EXTENSION IF NOT EXISTS pg_stat_statements")
-        connection.execute(_fill("GRANT CONNECT ON DATABASE {} TO {}", DATABASE, OPERATIONS))
-
-
-def _role(connection: psycopg.Connection, name: str, password: str, attribute: str) -> None:
-    """A role that may sign in. The server gets the password's verifier, so that its log never holds the password."""
-    if not _exists(connection, "SELECT 1 FROM pg_roles WHERE rolname = %s", name):
-        connection.execute(_fill("CREATE ROLE {}", name))
-    verifier = connection.pgconn.encrypt_password(password.encode(), name.encode(), b"scram-sha-256").decode()
-    words = sql.SQL("ALTER ROLE {} LOGIN " + attribute + " PASSWORD {}")
-    connection.execute(words.format(sql.Identifier(name), sql.Literal(verifier)))
-
-
-def _exists(connection: psycopg.Connection, question: str, name: str) -> bool:
-    return connection.execute(question, [name]).fetchone() is not None
-
-
-def _fill(text: str, *names: str) -> sql.Composed:
-    return sql.SQL(text).format(*map(sql.Identifier, names))
+def settings(binaries: Binaries) -> dict[str, str]:
+    """The settings that every server of the lab has, in this release of PostgreSQL."""
+    incremental = {"summarize_wal": "on"} if binaries.major() >= _INCREMENTAL_MAJOR else {}
+    return {**_SETTINGS, **incremental}

@@ -2,23 +2,40 @@
 
 from __future__ import annotations
 
-import datetime as dt
+import base64
+import pwd
+import secrets
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import tomlkit
 
-from nvclab import pair
+from nvclab import database_roles
 from nvclab.certificates import SERVER_NAME
 from nvclab.errors import LabError
 from nvclab.layout import INSTANCES, Layout, Record, write_private
+from nvclab.parts.account import NOBODY, is_root
 from nvclab.parts.haproxy import BACKEND
+from nvclab.parts.postgres import ADMINISTRATOR
+from nvclab.parts.postgres_binaries import find_binaries
+from nvclab.release import lay
 from nvclab.roster import public_key
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 TEMPLATE = Path(__file__).parents[2] / "platforms" / "nvc-bank" / "platform.toml"
+INVARIANTS = TEMPLATE.parents[2] / "src" / "nvcbank" / "books.sql"
+# The customers' keys begin with the payer's account; the ledger knows a key by the digest of payer and key.
+SETTLED = """
+SELECT asked.key
+FROM unnest(%(keys)s::text[]) AS asked (key)
+JOIN bank.account a ON a.id = substring(asked.key FROM '^([0-9]{1,18})[.]')::bigint
+JOIN bank.transfer t
+    ON t.idempotency_key = substring(sha256(convert_to(a.customer_id || ' ' || asked.key, 'UTF8')) FOR 16)
+WHERE t.outcome = 'settled'
+"""
 ARCHIVE_QUOTA = "64 MiB"
 # A lab lives for minutes: it notices in seconds what a bank notices in minutes.
 _LIMITS: Mapping[str, Any] = {
@@ -29,6 +46,7 @@ _LIMITS: Mapping[str, Any] = {
     "lock_wait": {"warning": "3 s", "critical": "30 s"},
     "replication_lag": {"warning": "5 s", "critical": "30 s"},
     "metrics_age": {"warning": "10 s", "critical": "30 s"},
+    "archive_lag": {"warning": "10 s", "critical": "60 s"},
 }
 
 
@@ -38,7 +56,7 @@ def write(layout: Layout, record: Record, required_indexes: list[str]) -> Path:
         document = tomlkit.parse(TEMPLATE.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise LabError(f"{TEMPLATE} is missing.", hint="run the lab from a checkout of the repository") from error
-    for fill in (_service, _database, _proxy, _folders, _people, _accepted):
+    for fill in (_service, _database, _proxy, _folders, _people, _backups, _recovery, _control):
         fill(document, layout, record)
     document["database"]["required_indexes"] = required_indexes
     for name, value in _LIMITS.items():
@@ -66,9 +84,9 @@ def _service(document: Any, layout: Layout, record: Record) -> None:
 def _database(document: Any, _layout: Layout, record: Record) -> None:
     database = document["database"]
     database["port"] = record.ports["primary"]
-    database["name"] = pair.DATABASE
-    database["user"] = pair.OPERATIONS
-    database["password_file"] = "secrets/operations.password"  # noqa: S105 - a path
+    database["name"] = database_roles.DATABASE
+    database["user"] = database_roles.OPERATIONS
+    database["password_file"] = _secret("operations")
     database["log"] = "logs/primary/postgresql.json"
     database["primary"] = _inline({"name": "db-1", "host": "127.0.0.1"})
     standbys = tomlkit.array()
@@ -94,19 +112,59 @@ def _folders(document: Any, layout: Layout, _record: Record) -> None:
     document["metrics"]["interval"] = "2 s"
 
 
-def _accepted(document: Any, _layout: Layout, _record: Record) -> None:
-    """The lab has no backups: somebody has accepted that, so that its morning is good all the same."""
+def _backups(document: Any, layout: Layout, _record: Record) -> None:
     backups = tomlkit.table()
-    backups.update(
-        {
-            "check": "recovery.backups",
-            "reason": "a lab keeps nothing that would be worth a backup",
-            "owner": "omar",
-            "until": dt.datetime.now(dt.UTC).date() + dt.timedelta(days=365),
-        }
-    )
-    document["exceptions"] = tomlkit.aot()
-    document["exceptions"].append(backups)
+    backups["repository"] = str(layout.at("backups"))
+    backups["user"] = database_roles.BACKUP
+    backups["password_file"] = _secret("backup")
+    backups["superuser"] = ADMINISTRATOR
+    backups["binaries"] = str(find_binaries().folder)
+    if is_root():
+        backups["account"] = pwd.getpwuid(NOBODY).pw_name
+    backups["key_file"] = _key_file(layout)
+    backups["application"] = str(lay(layout.at("releases")).parent)
+    backups["configuration"] = [
+        "platform.toml",
+        "data/haproxy.cfg",
+        "tls/ca.pem",
+        "tls/bank.pem",
+        "secrets/service.url",
+    ]
+    document["backups"] = backups
+
+
+def _recovery(document: Any, layout: Layout, _record: Record) -> None:
+    recovery, acknowledgements = tomlkit.table(), tomlkit.table()
+    recovery["data"] = str(layout.at("data", "primary"))
+    recovery["invariants"] = str(INVARIANTS)
+    acknowledgements["journal"] = "customers/acknowledgements.jsonl"
+    acknowledgements["query"] = tomlkit.string(SETTLED.strip() + "\n", multiline=True)
+    recovery["acknowledgements"] = acknowledgements
+    document["recovery"] = recovery
+
+
+def _control(document: Any, layout: Layout, _record: Record) -> None:
+    control = tomlkit.table()
+    for verb in ("start", "stop", "running", "rebuild"):
+        control[verb] = _program(layout, "part", verb, "{name}")
+    control["deadline"] = "90 s"
+    document["control"] = control
+
+
+def _program(layout: Layout, *words: str) -> list[str]:
+    return [sys.executable, "-m", "nvclab", *words, "--dir", str(layout.folder)]
+
+
+def _secret(name: str) -> str:
+    return f"secrets/{name}.password"
+
+
+def _key_file(layout: Layout) -> str:
+    """The key that encrypts backups: 32 bytes as base64, made once."""
+    path = layout.at("secrets", "backup.key")
+    if not path.exists():
+        write_private(path, base64.b64encode(secrets.token_bytes(32)).decode() + "\n")
+    return str(path.relative_to(layout.folder))
 
 
 def _people(document: Any, layout: Layout, _record: Record) -> None:

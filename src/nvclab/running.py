@@ -58,12 +58,15 @@ class Lab:
 
 
 @contextmanager
-def temporary(*, users: int = 20, think_s: float = 10.0, folder: Path | None = None) -> Iterator[Lab]:
-    """A ready lab, in `folder` or in a folder of its own, which is removed at the end; it dies with the caller."""
+def temporary(*wishes: str, users: int = 20, think_s: float = 10.0, folder: Path | None = None) -> Iterator[Lab]:
+    """A ready lab, in `folder` or in a folder of its own, which is removed at the end; it dies with the caller.
+
+    wishes: further flags of `nvclab up`, e.g. "--synchronous-backup".
+    """
     own = folder or Path(tempfile.mkdtemp(prefix="nvclab-lab-"))
     lab = Lab(own)
     try:
-        with _started(own, users, think_s):
+        with _started(own, users, think_s, wishes):
             try:
                 yield lab
             finally:
@@ -74,10 +77,10 @@ def temporary(*, users: int = 20, think_s: float = 10.0, folder: Path | None = N
 
 
 @contextmanager
-def _started(folder: Path, users: int, think_s: float) -> Iterator[None]:
+def _started(folder: Path, users: int, think_s: float, wishes: tuple[str, ...]) -> Iterator[None]:
     """A supervisor that is our child, from the moment it is ready until it ends; LabError when it is never ready."""
     argv = [*dying_with_parent(), sys.executable, "-m", "nvclab", "up", "--dir", str(folder)]
-    argv += ["--users", str(users), "--think-s", str(think_s)]
+    argv += ["--users", str(users), "--think-s", str(think_s), *wishes]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         lines: list[str] = []
         for line in process.stdout or ():

@@ -24,6 +24,7 @@ from nvclab.data_centre import DataCentre, Wishes
 from nvclab.errors import LabError, explained
 from nvclab.faults.board import FaultBoard
 from nvclab.layout import PORT_NAMES, Layout, make_runtime, new_record
+from nvclab.part_control import PartControl
 from nvclab.parts.process import free_ports, port_is_free
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ class Supervisor:
             except queue.Empty:
                 command = None
             if command is not None:
-                self._obey(command, board)
+                self._obey(command, centre, board)
             centre.keeper.look()
 
     def _answer(self, question: Answer, centre: DataCentre, board: FaultBoard) -> Answer:
@@ -104,10 +105,12 @@ class Supervisor:
         if name == "down":
             os.kill(os.getpid(), signal.SIGTERM)  # the main thread may be in the middle of the start
             return {"ok": True}
-        if name not in {"fault", "heal"}:
-            raise LabError(f"The supervisor knows no command {name!r}.", hint="status, fault, heal, down")
+        if name not in _ACTS:
+            raise LabError(f"The supervisor knows no command {name!r}.", hint=f"status, down, {', '.join(_ACTS)}")
         if self._starting:
             raise LabError("The lab is still starting.", hint="nvclab status shows when it is ready")
+        if name == "part" and question.get("verb") == "running":
+            return {"ok": True, "running": PartControl(centre).running(str(question["name"]))}
         command = _Command(question, Future())
         self._events.put(command)
         try:
@@ -115,15 +118,10 @@ class Supervisor:
         except FutureTimeoutError as error:
             raise LabError(f"{name} did not end within {COMMAND_DEADLINE_S:g} s.") from error
 
-    def _obey(self, command: _Command, board: FaultBoard) -> None:
+    def _obey(self, command: _Command, centre: DataCentre, board: FaultBoard) -> None:
         question = command.question
         try:
-            if question["command"] == "fault":
-                said = [board.inject(str(question["name"]), dict(question.get("options", {})))]
-            elif question.get("all"):
-                said = board.heal_all()
-            else:
-                said = [board.heal(str(question["name"]))]
+            said = _ACTS[str(question["command"])](centre, board, question)
         except Exception as error:  # noqa: BLE001 - whatever went wrong, whoever asked is told, and the lab lives on
             command.answer.set_exception(error if isinstance(error, LabError) else LabError(f"It failed: {error}"))
             self._log(f"{question['command']} failed: {error!r}")
@@ -176,6 +174,24 @@ class Supervisor:
         stamp = dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds")
         with self.layout.log("supervisor").open("a", encoding="utf-8") as log:
             log.write(f"{stamp} {sentence}\n")
+
+
+def _inject(_: DataCentre, board: FaultBoard, question: Answer) -> list[str]:
+    return [board.inject(str(question["name"]), dict(question.get("options", {})))]
+
+
+def _heal(_: DataCentre, board: FaultBoard, question: Answer) -> list[str]:
+    return board.heal_all() if question.get("all") else [board.heal(str(question["name"]))]
+
+
+def _part(centre: DataCentre, _: FaultBoard, question: Answer) -> list[str]:
+    control = PartControl(centre)
+    verbs = {"start": control.start, "stop": control.stop, "rebuild": control.rebuild}
+    return [verbs[str(question["verb"])](str(question["name"]))]
+
+
+# What takes time, or changes something: done one after the other on the main thread.
+_ACTS = {"fault": _inject, "heal": _heal, "part": _part}
 
 
 def main(folder: Path, wishes: Wishes, progress: Callable[[dict[str, Any]], None]) -> int:

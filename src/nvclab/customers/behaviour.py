@@ -152,7 +152,7 @@ class Behaviour:
                 "reference": "between friends",
             }
         ).encode()
-        self._try_payment(customer, Payment(str(uuid.uuid4()), body), due)
+        self._try_payment(customer, Payment(f"{customer.account}.{uuid.uuid4()}", body), due)
 
     def _try_payment(self, customer: Customer, payment: Payment, due: float) -> None:
         def done(status: int, answer: bytes) -> None:

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 import psycopg
 from psycopg import sql
 
+from nvclab.database_roles import DATABASE
 from nvclab.errors import LabError
 from nvclab.faults.kind import Kind, Options
 from nvclab.layout import write_private
-from nvclab.pair import DATABASE
 
 if TYPE_CHECKING:
     from pathlib import Path

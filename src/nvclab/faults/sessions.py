@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 import psycopg
 
 from nvclab.data_centre import DataCentre
+from nvclab.database_roles import DATABASE
 from nvclab.errors import LabError
 from nvclab.faults.kind import Kind, Options
-from nvclab.pair import DATABASE
 
 _JOIN_S = 10.0
 

@@ -125,6 +125,18 @@ class Postgres:
         except psycopg.OperationalError:
             return False
 
+    def follows(self) -> bool:
+        """Say whether its data are those of a standby."""
+        return (self.data / "standby.signal").exists()
+
+    def accepts_writes(self) -> bool:
+        """Say whether it answers as a primary now."""
+        try:
+            with self.connect(connect_timeout_s=2) as connection:
+                return connection.execute("SELECT NOT pg_is_in_recovery()").fetchone() == (True,)
+        except psycopg.OperationalError:
+            return False
+
     def conninfo(self, *, user: str = ADMINISTRATOR, password: str | None = None, **parameters: str) -> str:
         """Keyword form, over TCP; defaults to the administrator and the database postgres."""
         where = {"host": "127.0.0.1", "port": str(self.port), "dbname": "postgres", **parameters}

