@@ -14,8 +14,8 @@ import hashlib
 import io
 import itertools
 import threading
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 from urllib.parse import urlsplit
 
@@ -96,7 +96,9 @@ class S3Store:
     @contextmanager
     def open(self, key: str) -> Iterator[BinaryIO]:
         """An object as a stream; one that is cut off is gone on with from where it stopped."""
-        with self._errors(key), _Download(self._client, self._at(key)) as download:
+        with self._errors(key):
+            download = _Download(self._client, self._at(key), lambda: self._errors(key))
+        with download:
             yield cast("BinaryIO", io.BufferedReader(download, _BUFFER_BYTES))
 
     def read(self, key: str) -> bytes:
@@ -279,10 +281,11 @@ class S3Store:
 class _Download(io.RawIOBase):
     """The bytes of an object; when the connection breaks, another one goes on at that place, of the same object."""
 
-    def __init__(self, client: Any, at: dict[str, str]) -> None:
+    def __init__(self, client: Any, at: dict[str, str], errors: Callable[[], AbstractContextManager[None]]) -> None:
         super().__init__()
         self._client = client
         self._at = at
+        self._errors = errors
         self._position = 0
         answer = client.get_object(**at)
         self._size, self._tag, self._body = answer["ContentLength"], answer["ETag"], answer["Body"]
@@ -291,20 +294,20 @@ class _Download(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        for attempt in itertools.count(1):
-            try:
-                data: bytes = self._body.read(len(buffer))
-                if not data and self._position < self._size and len(buffer):
-                    raise _cut_off()
-            except _library_errors():
-                if attempt == _RESUMED_MAX:
-                    raise
-                self._go_on()
-                continue
+        with self._errors():
+            for attempt in itertools.count(1):
+                try:
+                    data: bytes = self._body.read(len(buffer))
+                    if not data and self._position < self._size and len(buffer):
+                        raise _cut_off()
+                    break
+                except _library_errors():
+                    if attempt == _RESUMED_MAX:
+                        raise
+                    self._go_on()
             buffer[: len(data)] = data
             self._position += len(data)
             return len(data)
-        raise AssertionError("it is left by return or raise")
 
     def close(self) -> None:
         if not self.closed:
@@ -313,8 +316,13 @@ class _Download(io.RawIOBase):
 
     def _go_on(self) -> None:
         self._body.close()
-        answer = self._client.get_object(**self._at, Range=f"bytes={self._position}-", IfMatch=self._tag)
-        self._body = answer["Body"]
+        rest = f"bytes={self._position}-"
+        try:
+            self._body = self._client.get_object(**self._at, Range=rest, IfMatch=self._tag)["Body"]
+        except _library_errors() as error:
+            if _code(error) in _TAKEN:
+                raise Unreachable(f"{self._at['Key']} was replaced while it was read", hint="read it again") from None
+            raise
 
 
 def _library_errors() -> tuple[type[Exception], ...]:
