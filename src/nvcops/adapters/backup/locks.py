@@ -13,6 +13,7 @@ import os
 import secrets
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -64,24 +65,38 @@ def hold(store: Store, what: str, *, lease_s: float = LEASE_S) -> Iterator[Hold]
 
 
 @contextmanager
-def hold_file(path: Path, what: str) -> Iterator[Hold]:
-    """Hold a lock on a file, which says who holds it. The kernel gives it back when the holder dies."""
+def hold_file(path: Path, what: str, *, wait_s: float = 0.0) -> Iterator[Hold]:
+    """Hold a lock on a file, which says who holds it. The kernel gives it back when the holder dies.
+
+    Raises:
+        LockHeld: another one holds it, still after `wait_s` seconds.
+    """
     private_folder(path.parent)
     try:
         handle = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise unusable(path, error) from error
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.pread(handle, 200, 0).decode(errors="replace").strip()
-            raise _held(what, holder) from None
+        if not _locked(handle, wait_s):
+            raise _held(what, os.pread(handle, 200, 0).decode(errors="replace").strip())
         os.ftruncate(handle, 0)
         os.pwrite(handle, _myself().encode(), 0)
         yield Hold(what)
     finally:
         os.close(handle)
+
+
+def _locked(handle: int, wait_s: float) -> bool:
+    end = time.monotonic() + wait_s
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= end:
+                return False
+            time.sleep(0.05)
+        else:
+            return True
 
 
 @contextmanager

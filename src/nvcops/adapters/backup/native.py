@@ -20,6 +20,7 @@ from nvcops.adapters.backup import wal
 from nvcops.adapters.backup.index import MANIFEST, read_file, read_index
 from nvcops.adapters.backup.packing import Packing
 from nvcops.adapters.backup.repository import Repository
+from nvcops.adapters.backup.spool import receiver_state
 from nvcops.adapters.backup.tools import last_words
 from nvcops.core.backups import (
     Audit,
@@ -91,13 +92,10 @@ class NativeBackups:
 
     def segments(self) -> list[Segment]:
         """The transaction log in the repository and its spool."""
-        newest = next((entry.database for entry in reversed(self.catalogue()) if entry.database), None)
-        return wal.segments(self.repository, newest.system_identifier if newest else "")
+        return wal.segments(self.repository)
 
     def receiver(self) -> ReceiverState:
         """How the transaction-log backup stands."""
-        from nvcops.adapters.backup.receiver import receiver_state
-
         return receiver_state(self.repository)
 
     def room(self) -> Room:

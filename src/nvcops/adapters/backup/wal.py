@@ -2,7 +2,8 @@
 
     wal/<system identifier>/<timeline, 8 hex>/<file name>-<first 32 hex of the SHA-256 of its raw bytes>.seg
 
-One name with two digests is a duplicate that differs: both are kept, and the audit names them.
+One name with two digests is a duplicate that differs: both are kept, and the audit names them. `X.partial` is the end
+of a timeline that the server left in the middle of the segment X.
 """
 
 from __future__ import annotations
@@ -16,15 +17,17 @@ from pathlib import Path
 
 from nvcops.adapters.backup.pack import Damaged, unseal
 from nvcops.adapters.backup.repository import Repository
+from nvcops.adapters.backup.spool import identity, look
 from nvcops.adapters.evidence.files import sync_folder
 from nvcops.core.backups import Segment
 from nvcops.core.errors import NotFoundError, StateError
 
 DIGEST_DIGITS = 32
+SUFFIX = ".seg"
 SPOOL_PREFIX = "spool/"
 _PREFIX = "wal/"
-_KEY = re.compile(r"wal/([0-9]{1,20})/([0-9A-F]{8})/([0-9A-F]{24}|[0-9A-F]{8}\.history)-([0-9a-f]{32})\.seg")
-_SPOOLED = re.compile(r"([0-9A-F]{24}|[0-9A-F]{8}\.history)(\.partial)?")
+_FILE = r"([0-9A-F]{24}|[0-9A-F]{8}\.history)(\.partial)?"
+_KEY = re.compile(rf"wal/([0-9]{{1,20}})/[0-9A-F]{{8}}/{_FILE}-([0-9a-f]{{32}})\.seg")
 _SEGMENTS_MAX = 5_000_000
 _COPY_BYTES = 1 << 20
 
@@ -32,9 +35,11 @@ _COPY_BYTES = 1 << 20
 def segments(repository: Repository, system_identifier: str = "") -> list[Segment]:
     """Every file of the log, by name: what is in the repository, then what is still in the spool.
 
-    `system_identifier` is whose log the spool holds: what lies there does not say it in its name.
+    With a system identifier only those of that server.
     """
-    found = [*stored_segments(repository), *spooled(repository, system_identifier)]
+    prefix = f"{system_identifier}/" if system_identifier else ""
+    mine = (segment for segment in spooled(repository) if system_identifier in ("", segment.system_identifier))
+    found = [*stored_segments(repository, prefix), *mine]
     if len(found) > _SEGMENTS_MAX:
         raise StateError(f"{repository.store.name} holds more than {_SEGMENTS_MAX:,} segments", hint="retention")
     return sorted(found, key=lambda segment: (segment.name, segment.partial, segment.key))
@@ -45,28 +50,22 @@ def stored_segments(repository: Repository, prefix: str = "") -> Iterator[Segmen
     for file in repository.store.list(_PREFIX + prefix):
         if match := _KEY.fullmatch(file.key):
             yield Segment(
-                name=match[3],
+                name=match[2],
                 system_identifier=match[1],
                 sha256=match[4],
                 key=file.key,
                 bytes=file.bytes,
                 modified=file.modified,
+                partial=bool(match[3]),
             )
 
 
-def spooled(repository: Repository, system_identifier: str = "") -> list[Segment]:
+def spooled(repository: Repository) -> list[Segment]:
     """What lies in the spool. Its digest is empty, since it is not known before it is read."""
-    try:
-        paths = sorted(repository.spool.iterdir())
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise StateError(f"{repository.spool} cannot be read: {error.strerror}", hint="[backups] spool") from error
-    return [
-        _spooled(path, match, system_identifier)
-        for path in paths
-        if (match := _SPOOLED.fullmatch(path.name)) and path.is_file()
-    ]
+    folder, whose = repository.spool, identity(repository.spool)
+    there = look(folder)
+    found = (_spooled(folder / name, whose) for name in (*there.histories, *there.logs))
+    return [segment for segment in found if segment is not None]
 
 
 def wal_key(system_identifier: str, name: str, digest: str) -> str:
@@ -75,7 +74,7 @@ def wal_key(system_identifier: str, name: str, digest: str) -> str:
     >>> wal_key("7398", "00000002.history", "ab" * 32)
     'wal/7398/00000002/00000002.history-abababababababababababababababab.seg'
     """
-    return f"{_PREFIX}{system_identifier}/{name[:8]}/{name}-{digest[:DIGEST_DIGITS]}.seg"
+    return f"{_PREFIX}{system_identifier}/{name[:8]}/{name}-{digest[:DIGEST_DIGITS]}{SUFFIX}"
 
 
 def fetch(repository: Repository, segment: Segment, into: Path) -> int:
@@ -104,7 +103,7 @@ def fetch(repository: Repository, segment: Segment, into: Path) -> int:
 def raw(repository: Repository, segment: Segment) -> Iterator[bytes]:
     """The raw bytes of a file of the log, about 1 MiB at a time; raises as `fetch` does, the digest last."""
     if segment.key.startswith(SPOOL_PREFIX):
-        yield from _of_spool(repository.spool / segment.key.removeprefix(SPOOL_PREFIX))
+        yield from chunks(repository.spool / segment.key.removeprefix(SPOOL_PREFIX))
         return
     digest = hashlib.sha256()
     with repository.store.open(segment.key) as stored:
@@ -115,7 +114,13 @@ def raw(repository: Repository, segment: Segment) -> Iterator[bytes]:
         raise Damaged(f"{segment.name} is not what its name says: {segment.key}")
 
 
-def _of_spool(path: Path) -> Iterator[bytes]:
+def chunks(path: Path) -> Iterator[bytes]:
+    """The bytes of a file of the spool.
+
+    Raises:
+        NotFoundError: it was archived since.
+        StateError: it cannot be read.
+    """
     try:
         with path.open("rb", buffering=0) as file:
             while chunk := file.read(_COPY_BYTES):
@@ -126,14 +131,17 @@ def _of_spool(path: Path) -> Iterator[bytes]:
         raise StateError(f"{path} cannot be read: {error.strerror}", hint="look at the disk") from error
 
 
-def _spooled(path: Path, match: re.Match[str], system_identifier: str) -> Segment:
-    status = path.stat()
+def _spooled(path: Path, system_identifier: str) -> Segment | None:
+    try:
+        status = path.stat()
+    except FileNotFoundError:  # it became whole, or went into the repository
+        return None
     return Segment(
-        name=match[1],
+        name=path.name.removesuffix(".partial"),
         system_identifier=system_identifier,
         sha256="",
         key=SPOOL_PREFIX + path.name,
         bytes=status.st_size,
         modified=dt.datetime.fromtimestamp(status.st_mtime, dt.UTC),
-        partial=bool(match[2]),
+        partial=path.suffix == ".partial",
     )

@@ -1,0 +1,213 @@
+"""The continuous backup of the transaction log: pg_receivewal as a synchronous standby, and the archive behind it.
+
+    server ── streams ──> pg_receivewal ── fsync ──> spool ── packed, sealed, fsync ──> repository
+
+A commit waits until the spool has it on disk (`synchronous_standby_names = 'nvcops_wal'`): what a client saw accepted
+can be restored. A finished segment leaves the spool when the repository has it durably and a newer one is there: the
+newest name in the spool is where pg_receivewal goes on after an interruption.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import IO
+
+from nvcops.adapters.backup import spool, wal
+from nvcops.adapters.backup.locks import hold_file
+from nvcops.adapters.backup.pack import seal
+from nvcops.adapters.backup.repository import Repository
+from nvcops.adapters.backup.spool import STANDBY_NAME, Notes
+from nvcops.adapters.backup.tools import Tools, last_words
+from nvcops.adapters.evidence.files import private_folder, unusable
+from nvcops.core.errors import LockHeld, NvcopsError, StateError, TargetError
+
+_LOOK_S = 0.5
+_LOCK_S = 2.0  # somebody who asks whether a receiver runs holds its lock for a moment
+_PAUSE_MIN_S, _PAUSE_MAX_S = 0.25, 5.0
+_WELL_AFTER_S = 10.0
+_STOP_S = 10.0
+_SLOT_S = 20.0
+_SAID_MAX = 1 << 16
+_KEPT_MAX = 20
+_GONE = "has already been removed"  # PostgreSQL's own words, for a segment that it no longer has
+_SERVER = """
+SELECT system_identifier::text, current_setting('server_version_num')::int / 10000,
+       (SELECT wal_status FROM pg_replication_slots WHERE slot_name = %s)
+FROM pg_control_system()
+"""
+_DROP = "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = %s AND NOT active"
+
+
+@dataclass
+class Receiver:
+    """The receiver of one repository; `run` is its life. One at a time for each spool."""
+
+    repository: Repository
+    archived: int = 0
+    _notes: Notes = field(default_factory=Notes)
+    _known: set[str] = field(default_factory=set)  # of what lies in the spool, what the repository has
+
+    def run(self, stop: threading.Event) -> None:
+        """Receive and archive until `stop` is set: through restarts, outages and failovers of the server.
+
+        Call it in a thread that lives as long: pg_receivewal dies with the thread that started it.
+
+        Raises:
+            LockHeld: another process receives into this spool.
+            StateError: the spool cannot be used.
+        """
+        folder = private_folder(self.repository.spool)
+        with hold_file(folder / spool.LOCK, f"receiver of {folder}", wait_s=_LOCK_S):
+            self._notes = spool.read_notes(folder)
+            pause_s = _PAUSE_MIN_S
+            while not stop.is_set():
+                began = time.monotonic()
+                try:
+                    self._receive(stop)
+                except NvcopsError as error:
+                    self._note(error.sentence)
+                well = time.monotonic() - began > _WELL_AFTER_S
+                pause_s = _PAUSE_MIN_S if well else min(2 * pause_s, _PAUSE_MAX_S)
+                self._archive_if_possible()
+                stop.wait(pause_s)
+
+    def archive(self) -> int:
+        """Put what is finished in the spool into the repository; how many files that were.
+
+        Raises:
+            Unreachable, StateError: the repository does not take them; they stay in the spool.
+        """
+        there = spool.look(self.repository.spool)
+        count = sum(self._keep(name) for name in (*there.histories, *there.finished[-1:]))
+        for name in there.over:
+            count += self._keep(name)
+            self._drop(name)
+        self.archived += count
+        return count
+
+    def _keep(self, name: str) -> int:
+        """Put one file into the repository, unless it is there; whether it was put."""
+        if name in self._known:
+            return 0
+        repository, path = self.repository, self.repository.spool / name
+        identifier = spool.identity(repository.spool)
+        if not identifier:
+            raise StateError(f"nobody knows whose log {path} is", hint="the server says so, once it answers")
+        digest = hashlib.sha256()
+        for chunk in wal.chunks(path):
+            digest.update(chunk)
+        key = wal.wal_key(identifier, name, digest.hexdigest())
+        prefix = key[: -len(wal.SUFFIX) - wal.DIGEST_DIGITS]
+        others = [file.key for file in repository.store.list(prefix) if file.key != key]
+        if others:
+            self._remember(f"{name} came twice with different contents, and both are kept: {others[0]}, {key}")
+        try:
+            repository.store.put(key, seal(wal.chunks(path), repository.sealing), exclusive=True)
+            count = 1
+        except LockHeld:  # the same bytes are there already
+            count = 0
+        self._known.add(name)
+        return count
+
+    def _drop(self, name: str) -> None:
+        """Remove from the spool what the repository has."""
+        (self.repository.spool / name).unlink(missing_ok=True)
+        self._known.discard(name)
+
+    def _receive(self, stop: threading.Event) -> None:
+        """Run pg_receivewal until it ends, and archive meanwhile."""
+        repository = self.repository
+        identifier, major, status = repository.source.rows(_SERVER, repository.entry.slot)[0]
+        spool.claim(repository.spool, identifier)
+        if status == "lost":
+            self._begin_anew("the server's limit made the slot invalid")
+        tools = repository.tools(major)
+        self._create_slot(tools)
+        with _receiving(repository, tools) as (program, said):
+            while program.poll() is None and not stop.wait(_LOOK_S):
+                self._note(self._archive_if_possible())
+            if stop.is_set():
+                return
+            words = _words(said)
+        if _GONE in words:
+            self._begin_anew(words)
+        raise TargetError(f"pg_receivewal ended with {program.returncode}: {words}")
+
+    def _create_slot(self, tools: Tools) -> None:
+        source, slot = self.repository.source, self.repository.entry.slot
+        done = tools.run(
+            "pg_receivewal",
+            f"--slot={slot}",
+            "--create-slot",
+            "--if-not-exists",
+            "--no-password",
+            f"--dbname={source.conninfo(STANDBY_NAME)}",
+            password=source.password,
+            deadline_s=_SLOT_S,
+        )
+        if done.code:
+            raise TargetError(f"the replication slot {slot} cannot be made: {done.said}")
+
+    def _begin_anew(self, why: str) -> None:
+        """The server no longer has what comes next: go on from where it is now, and never forget the gap."""
+        self.archive()
+        logs = spool.look(self.repository.spool).logs
+        for name in logs:  # the newest one too, whole or not: the log cannot be continued
+            self._keep(name)
+            self._drop(name)
+        self.repository.source.rows(_DROP, self.repository.entry.slot)
+        after = logs[-1] if logs else "what was received"
+        self._remember(f"the log has a gap after {after}: {why}; take a full backup")
+
+    def _archive_if_possible(self) -> str:
+        """Archive; why it could not."""
+        try:
+            self.archive()
+        except NvcopsError as error:
+            return error.sentence
+        except OSError as error:
+            return unusable(self.repository.spool, error).sentence
+        return ""
+
+    def _note(self, trouble: str) -> None:
+        if trouble != self._notes.trouble:
+            self._write(Notes(trouble, self._notes.kept))
+
+    def _remember(self, what: str) -> None:
+        if what not in self._notes.kept:
+            self._write(Notes(self._notes.trouble, (*self._notes.kept, what)[-_KEPT_MAX:]))
+
+    def _write(self, notes: Notes) -> None:
+        self._notes = notes
+        spool.write_notes(self.repository.spool, notes)
+
+
+@contextmanager
+def _receiving(repository: Repository, tools: Tools) -> Iterator[tuple[subprocess.Popen[bytes], IO[bytes]]]:
+    """pg_receivewal at work, and what it says; it is gone afterwards."""
+    arguments = [f"--directory={repository.spool}", f"--slot={repository.entry.slot}", "--synchronous"]
+    arguments += ["--no-loop", "--no-password", f"--dbname={repository.source.conninfo(STANDBY_NAME)}"]
+    with tempfile.TemporaryFile() as said:
+        program = tools.start("pg_receivewal", *arguments, password=repository.source.password, stderr=said)
+        try:
+            yield program, said
+        finally:
+            program.send_signal(signal.SIGINT)  # it ends in an orderly way, and says good-bye to the server
+            try:
+                program.wait(_STOP_S)
+            except subprocess.TimeoutExpired:
+                program.kill()
+                program.wait()
+
+
+def _words(said: IO[bytes]) -> str:
+    said.seek(0)
+    return last_words(said.read(_SAID_MAX).decode(errors="replace"))
