@@ -1,4 +1,4 @@
-"""HTTP/1.1 GET over asyncio streams, parsed by h11: a check asks hundreds of addresses at once, and asks them once.
+"""HTTP/1.1 over asyncio streams, parsed by h11: a check asks hundreds of addresses at once, and asks them once.
 
 Why no client library: pools, redirects and retries are what a check must not have, and without them a request costs a
 tenth (docs/decisions/metrics.md has the figures).
@@ -27,7 +27,7 @@ _AT_ONCE_MAX = 256
 
 
 @dataclass(frozen=True, slots=True)
-class _Address:
+class Address:
     """Where a question goes: `host` and `port` to connect to, `prefix` before its path."""
 
     host: str
@@ -39,7 +39,7 @@ class _Address:
     url: str
 
     @classmethod
-    def of(cls, url: str, ca_file: Path | None, deadline_s: float) -> _Address:
+    def of(cls, url: str, ca_file: Path | None, deadline_s: float) -> Address:
         parts = urlsplit(url)
         tls = tls_context(ca_file) if parts.scheme == "https" else None
         port = parts.port or (443 if tls else 80)
@@ -66,11 +66,11 @@ class HttpServices:
     """The services of the manifest, asked over HTTP."""
 
     def __init__(self, entries: Sequence[ServiceEntry]) -> None:
-        self._addresses: dict[tuple[str, str], _Address] = {}
+        self._addresses: dict[tuple[str, str], Address] = {}
         for entry in entries:
-            self._addresses[entry.name, ""] = _Address.of(entry.url, entry.ca_file, entry.deadline)
+            self._addresses[entry.name, ""] = Address.of(entry.url, entry.ca_file, entry.deadline)
             for instance in entry.instances:
-                address = _Address.of(instance.url, entry.ca_file, entry.deadline)
+                address = Address.of(instance.url, entry.ca_file, entry.deadline)
                 self._addresses[entry.name, instance.name] = address
 
     def ask(self, questions: Sequence[Question]) -> list[Answer | TargetError]:
@@ -84,18 +84,23 @@ class HttpServices:
             address = self._addresses[question.service, question.instance]
             async with room:
                 try:
-                    return await _get(address, question.path)
+                    return await exchange(address, question.path)
                 except TargetError as error:
                     return error
 
         return await asyncio.gather(*map(one, questions))
 
 
-async def _get(address: _Address, path: str) -> Answer:
+async def exchange(address: Address, path: str, body: bytes | None = None) -> Answer:
+    """GET a path, or POST a JSON body to it.
+
+    Raises:
+        TargetError: no answer within the address's deadline, or none that is HTTP.
+    """
     where = address.where(path)
     try:
         async with asyncio.timeout(address.deadline_s):
-            return await _exchange(address, path)
+            return await _exchanged(address, path, body)
     except TimeoutError as error:
         raise DeadlineExceeded(f"{where} did not answer within {address.deadline_s:g} s") from error
     except ssl.SSLCertVerificationError as error:
@@ -106,28 +111,33 @@ async def _get(address: _Address, path: str) -> Answer:
         raise Unreachable(f"{where} does not answer: {reason(error)}") from error
 
 
-async def _exchange(address: _Address, path: str) -> Answer:
+async def _exchanged(address: Address, path: str, body: bytes | None) -> Answer:
     host, port, tls = address.host, address.port, address.tls
     reader, writer = await asyncio.open_connection(host, port, ssl=tls, server_hostname=host if tls else None)
     try:
         connection = h11.Connection(h11.CLIENT)
         started = perf_counter()
-        writer.write(_request(connection, address, path))
-        status, body = await _response(connection, reader, address.where(path))
-        return Answer(status, perf_counter() - started, body, dt.datetime.now(dt.UTC))
+        writer.write(_request(connection, address, path, body))
+        status, said = await _response(connection, reader, address.where(path))
+        return Answer(status, perf_counter() - started, said, dt.datetime.now(dt.UTC))
     finally:
         writer.transport.abort()  # the answer is whole, or there is none: nothing to wait for
 
 
-def _request(connection: h11.Connection, address: _Address, path: str) -> bytes:
+def _request(connection: h11.Connection, address: Address, path: str, body: bytes | None) -> bytes:
     headers = [
         ("Host", address.authority),
         ("User-Agent", "nvcops"),
         ("Accept", "application/json, text/plain;version=0.0.4, */*;q=0.1"),
         ("Connection", "close"),
     ]
-    request = h11.Request(method="GET", target=address.prefix + path, headers=headers)
-    return (connection.send(request) or b"") + (connection.send(h11.EndOfMessage()) or b"")
+    if body is None:
+        request = h11.Request(method="GET", target=address.prefix + path, headers=headers)
+        return (connection.send(request) or b"") + (connection.send(h11.EndOfMessage()) or b"")
+    headers += [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
+    request = h11.Request(method="POST", target=address.prefix + path, headers=headers)
+    events = (request, h11.Data(data=body), h11.EndOfMessage())
+    return b"".join(connection.send(event) or b"" for event in events)
 
 
 async def _response(connection: h11.Connection, reader: asyncio.StreamReader, where: str) -> tuple[int, bytes]:

@@ -20,7 +20,7 @@ _GRACE_S = 0.25  # the server ends a statement at the deadline and says so; this
 T = TypeVar("T")
 
 
-class _Session(psycopg.AsyncConnection[DictRow]):
+class Session(psycopg.AsyncConnection[DictRow]):
     """A connection that waits no longer than its deadline for anything, a frozen server included."""
 
     deadline_s: float = 2.0
@@ -57,17 +57,22 @@ class PostgresServer:
         return asyncio.run(self._read({name: (sql, None) for name, sql in queries.items()}))
 
     async def _read(self, queries: Mapping[str, tuple[str, Mapping[str, Any] | None]]) -> dict[str, Rows | TargetError]:
-        session = await self._connected()
+        session = await self.connected()
         try:
-            return {name: await self._asked(session, *query) for name, query in queries.items()}
+            return {name: await self.asked(session, *query) for name, query in queries.items()}
         finally:
             session.pgconn.finish()  # says good-bye without waiting for an answer
 
-    async def _connected(self) -> _Session:
+    async def connected(self) -> Session:
+        """A session of one's own.
+
+        Raises:
+            TargetError: there is none within the deadline.
+        """
         limits = f"-c statement_timeout={int(self.deadline_s * 1000)} -c default_transaction_read_only=on -c jit=off"
         try:
             async with asyncio.timeout(self.deadline_s):
-                session = await _Session.connect(
+                session = await Session.connect(
                     host=self.host,
                     port=self.port,
                     dbname=self.database,
@@ -87,7 +92,7 @@ class PostgresServer:
         session.deadline_s = self.deadline_s
         return session
 
-    async def _asked(self, session: _Session, sql: str, parameters: Mapping[str, Any] | None) -> Rows | TargetError:
+    async def asked(self, session: Session, sql: str, parameters: Mapping[str, Any] | None) -> Rows | TargetError:
         try:
             cursor = await session.execute(sql, parameters)
             rows: Rows = await cursor.fetchmany(_ROWS_MAX + 1)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
+from nvcops.adapters.clients import JournalledClients
 from nvcops.adapters.files import secret
+from nvcops.adapters.guard import GuardedPatroni
 from nvcops.adapters.haproxy import HAProxy
 from nvcops.adapters.host import LocalHost
 from nvcops.adapters.http import HttpServices
@@ -13,9 +17,11 @@ from nvcops.adapters.logs import Format, LogFiles, PostgresFormat, ServiceFormat
 from nvcops.adapters.metrics.scrape import metrics_store
 from nvcops.adapters.postgres import PostgresServer
 from nvcops.adapters.programs import Programs
+from nvcops.adapters.roles import PrimaryNow, Roles, StandbysNow
 from nvcops.adapters.valkey import ValkeyServer
+from nvcops.core.cluster import Control
 from nvcops.core.manifest import CacheEntry, DatabaseEntry, Manifest, ProxyEntry, Server
-from nvcops.core.target import Target
+from nvcops.core.target import Database, Target
 
 
 def connect(manifest: Manifest) -> Target:
@@ -24,18 +30,64 @@ def connect(manifest: Manifest) -> Target:
     Raises:
         ManifestError: a password that the manifest names cannot be read.
     """
-    database = manifest.database
+    control = Programs(manifest.control)
+    database, standbys, cluster = _servers(manifest, control)
     return Target(
         manifest=manifest,
         services=HttpServices(manifest.services),
-        database=_postgres(database, database.primary) if database else None,
-        standbys=[_postgres(database, server) for server in database.standbys] if database else [],
+        database=database,
+        standbys=standbys,
         cache=_valkey(manifest.cache) if manifest.cache else None,
         proxy=_haproxy(manifest.proxy) if manifest.proxy else None,
         host=LocalHost(manifest.disks, manifest.certificates),
         metrics=metrics_store(manifest),
         logs=LogFiles(_logs(manifest)),
-        control=Programs(manifest.control),
+        control=control,
+        cluster=cluster,
+        clients=_clients(manifest, cluster),
+    )
+
+
+def guarded_cluster(manifest: Manifest, control: Control) -> GuardedPatroni | None:
+    """The cluster, and what guards it; None where the manifest has none."""
+    entry = manifest.database
+    if manifest.cluster is None or entry is None:
+        return None
+    members = {member.name for member in manifest.cluster.members}
+    servers = {server.name: _postgres(entry, server) for server in (entry.primary, *entry.standbys)}
+    return GuardedPatroni(manifest.cluster, {name: servers[name] for name in servers if name in members}, control)
+
+
+def _servers(manifest: Manifest, control: Control) -> tuple[Database | None, Sequence[Database], GuardedPatroni | None]:
+    """The primary, the standbys, and the cluster that chooses who is what."""
+    entry = manifest.database
+    if entry is None:
+        return None, [], None
+    servers = {server.name: _postgres(entry, server) for server in (entry.primary, *entry.standbys)}
+    cluster = guarded_cluster(manifest, control)
+    if cluster is None:
+        primary, *standbys = servers.values()
+        return primary, standbys, None
+    roles = Roles(cluster, servers, entry.primary.name)
+    return PrimaryNow(roles), StandbysNow(roles), cluster
+
+
+def _clients(manifest: Manifest, cluster: GuardedPatroni | None) -> JournalledClients | None:
+    """The customers' journal; the role that takes backups may read all tables, which ours may not."""
+    entry, journal, reader = manifest.database, manifest.recovery.acknowledgements, manifest.backups
+    if entry is None or journal is None:
+        return None
+    servers: dict[str, Database] = {
+        server.name: replace(
+            _postgres(entry, server), user=reader.user, password=secret(reader.password_file, reader.password_env)
+        )
+        if reader
+        else _postgres(entry, server)
+        for server in (entry.primary, *entry.standbys)
+    }
+    primary = servers[entry.primary.name]
+    return JournalledClients(
+        entry=journal, database=PrimaryNow(Roles(cluster, servers, entry.primary.name)) if cluster else primary
     )
 
 

@@ -1,7 +1,13 @@
-"""The sockets by which a platform's parts are stopped and started, and by which a cluster changes its primary."""
+"""The sockets by which a platform's parts are stopped and started, and by which a cluster changes its primary.
+
+And the rule by which a primary is given up: `decide`, from what was looked at since it last answered.
+"""
 
 from __future__ import annotations
 
+import datetime as dt
+from collections.abc import Sequence
+from enum import StrEnum
 from typing import Protocol
 
 import msgspec
@@ -35,7 +41,7 @@ class Control(Protocol):
         ...
 
     def break_host(self, kind: str, name: str) -> None:
-        """Do to a host what a drill is about: "crash", "freeze" or "partition"."""
+        """Do to a host what a drill is about: "crash", "freeze", "partition", or "postmaster": kill that alone."""
         ...
 
     def mend_host(self, name: str) -> None:
@@ -68,6 +74,21 @@ class ClusterState(msgspec.Struct, frozen=True, kw_only=True):
     paused: bool = False
 
 
+class Failover(msgspec.Struct, frozen=True, kw_only=True):
+    """A primary that was given up. `fenced` and `revoked`: when that was confirmed; None: not by us.
+
+    `silent_s` is how long it had not answered, `looks` in how many looks. `successor` is empty while there is none.
+    """
+
+    old: str
+    began: dt.datetime
+    silent_s: float = 0.0
+    looks: int = 0
+    fenced: dt.datetime | None = None
+    revoked: dt.datetime | None = None
+    successor: str = ""
+
+
 class Cluster(Protocol):
     """A cluster whose primary is chosen by a manager: Patroni."""
 
@@ -76,9 +97,94 @@ class Cluster(Protocol):
         ...
 
     def switch_over(self, candidate: str) -> None:
-        """Hand over in an orderly way; returns when the candidate is primary."""
+        """Hand over in an orderly way; returns when the candidate is primary, at once when it is that already."""
         ...
 
     def revoke(self, leader: str) -> bool:
         """Take the lease from a leader that is certainly gone, so that the others choose at once; whether it had it."""
         ...
+
+    def see_through(self, old: str, deadline_s: float) -> Failover:
+        """Guard the cluster here and now until another than `old` is primary: fence and revoke by the guard's rule.
+
+        Raises:
+            DeadlineExceeded: `old` is primary still, or nobody is.
+        """
+        ...
+
+
+# --- when a primary is given up ---
+
+LOOKS_MIN = 2
+
+
+class Manager(StrEnum):
+    """What the manager on a server's host says about the server. BUSY: it is starting, stopping or restarting it."""
+
+    SILENT = "silent"
+    STOPPED = "stopped"
+    BUSY = "busy"
+    RUNNING = "running"
+
+
+class Look(msgspec.Struct, frozen=True, kw_only=True):
+    """One look at the cluster; `began` and `ended` in seconds of a clock that only goes forward.
+
+    `leader` has the lease, `known` says that the lease could be read at all. `answers`: its PostgreSQL answered a query
+    in this look, if only with a refusal. `standby` is a synchronous standby that answers and replays, empty when there
+    is none. `lease_left` in seconds; it rises when the leader's host renews the lease.
+    """
+
+    began: float
+    ended: float
+    known: bool = False
+    leader: str = ""
+    paused: bool = False
+    handing_over: bool = False
+    answers: bool = False
+    manager: Manager = Manager.SILENT
+    standby: str = ""
+    lease_left: int | None = None
+
+
+def fallen(look: Look) -> bool:
+    """Whether this look alone speaks against the primary: it is known who it is, and nothing of it answers.
+
+    What a living manager is busy with, or was told by people, is left to it. Unknown is not fallen.
+    """
+    if not look.known or not look.leader or look.paused or look.answers:
+        return False
+    return look.manager is Manager.SILENT or (look.manager is Manager.STOPPED and not look.handing_over)
+
+
+def decide(looks: Sequence[Look], after_s: float, *, fenced: str = "") -> str:
+    """The primary that is to be fenced now, from looks in order; empty: none.
+
+    It must have been fallen in every look for `after_s`, its lease must not have been renewed meanwhile by a host that
+    only we cannot see, and a healthy synchronous standby must be there to take over. A pause in our own looking begins
+    the count anew. `fenced` was fenced before and has no successor yet: nobody else is fenced as long.
+    """
+    against = silence(looks, after_s)
+    if len(against) < LOOKS_MIN or against[-1].ended - against[0].began < after_s:
+        return ""
+    last = against[-1]
+    if not last.standby or last.standby == last.leader or (fenced and fenced != last.leader):
+        return ""
+    return last.leader
+
+
+def silence(looks: Sequence[Look], after_s: float) -> Sequence[Look]:
+    """The newest looks that all speak against the same primary, without a gap, in order."""
+    first = len(looks)
+    while first > 0 and fallen(looks[first - 1]):
+        if first < len(looks) and not _goes_on(looks[first - 1], looks[first], after_s):
+            break
+        first -= 1
+    return looks[first:]
+
+
+def _goes_on(older: Look, newer: Look, after_s: float) -> bool:
+    same = older.leader == newer.leader and newer.began - older.ended <= after_s
+    if newer.manager is not Manager.SILENT or older.lease_left is None or newer.lease_left is None:
+        return same
+    return same and newer.lease_left <= older.lease_left

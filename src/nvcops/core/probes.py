@@ -40,10 +40,11 @@ def json_object(answer: Answer | TargetError | None) -> dict[str, Any]:
     """The JSON object that was answered with 200; empty where there is none."""
     if not isinstance(answer, Answer) or answer.status != 200:
         return {}
-    return _object(answer.body)
+    return object_in(answer.body)
 
 
-def _object(body: bytes) -> dict[str, Any]:
+def object_in(body: bytes) -> dict[str, Any]:
+    """The JSON object in a body, whatever its status was; empty where there is none."""
     try:
         document = json.loads(body)
     except ValueError:
@@ -53,7 +54,7 @@ def _object(body: bytes) -> dict[str, Any]:
 
 def _said(body: bytes) -> str:
     """The reason in a JSON body: problem+json's detail, else the parts of it that are not well."""
-    document = _object(body)
+    document = object_in(body)
     for key in ("detail", "reason", "title"):
         if isinstance(document.get(key), str):
             return _short(document[key])

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import msgspec
 
 from nvcops.core.backups import Backups
+from nvcops.core.clients import Clients
 from nvcops.core.cluster import Cluster, Control
 from nvcops.core.errors import TargetError
 from nvcops.core.manifest import Manifest
@@ -264,3 +265,4 @@ class Target:
     backups: Backups | None = None
     restores: Restores | None = None
     cluster: Cluster | None = None
+    clients: Clients | None = None

@@ -68,19 +68,22 @@ def servers(target: Target) -> list[ServerReading]:
     """Ask the primary and its standbys what they are and how they do."""
     if target.database is None:
         return []
-    databases = [target.database, *target.standbys]
+    # Once: where a cluster chooses its primary, the roles may be others a moment later.
+    primary_now, standbys_now = target.database, list(target.standbys)
+    databases = [primary_now, *standbys_now]
 
     def ask(database: Database) -> ServerReading:
-        return _read(target, database, standby=database is not target.database)
+        return _read(target, database, standby=database is not primary_now)
 
     readings = [
-        ServerReading(name=database.name, standby=database is not target.database, trouble=answer.sentence)
+        ServerReading(name=database.name, standby=database is not primary_now, trouble=answer.sentence)
         if isinstance(answer, TargetError)
         else answer
         for database, answer in zip(databases, side_by_side(ask, databases), strict=True)
     ]
     primary = readings[0]
-    return [primary, *(_caught_up(target, primary, standby) for standby in readings[1:])]
+    pairs = zip(standbys_now, readings[1:], strict=True)
+    return [primary, *(_caught_up(target, database, primary, standby) for database, standby in pairs)]
 
 
 def _read(target: Target, database: Database, *, standby: bool) -> ServerReading:
@@ -105,9 +108,8 @@ def _rows(answer: Rows | TargetError) -> Rows:
     return answer
 
 
-def _caught_up(target: Target, primary: ServerReading, standby: ServerReading) -> ServerReading:
+def _caught_up(target: Target, database: Database, primary: ServerReading, standby: ServerReading) -> ServerReading:
     """Look again while the standby has not reached where the primary was: some milliseconds behind is no lag."""
-    database = next(database for database in target.standbys if database.name == standby.name)
     for _ in range(_LOOKS_MAX):
         if not (primary.state and standby.state) or standby.state.position >= primary.state.position:
             break

@@ -279,6 +279,7 @@ class Acknowledgements(_Table, frozen=True, kw_only=True):
     key: str = "key"
     outcome: str = "outcome"
     settled: tuple[str, ...] = ("settled",)
+    unknown: tuple[str, ...] = ("unknown",)
     query: str
 
 

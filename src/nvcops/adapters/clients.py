@@ -1,0 +1,101 @@
+"""The journal of acknowledgements, read from its end, and its writes looked for in whichever server is primary."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterator
+from dataclasses import dataclass
+from time import monotonic, sleep
+from typing import IO, Any
+
+import msgspec
+
+from nvcops.adapters.backup.restores_look import batched, moment
+from nvcops.adapters.http import reason
+from nvcops.core.clients import Kept, Seen, Told, seen_in
+from nvcops.core.errors import DeadlineExceeded, Refused, Unreachable
+from nvcops.core.manifest import Acknowledgements
+from nvcops.core.target import Database
+
+_BLOCK_BYTES = 1 << 20
+_TAIL_BYTES_MAX = 1 << 30
+_LATE = dt.timedelta(seconds=5)  # lines are written in the order in which answers came, give or take
+_KEYS_AT_ONCE = 5_000
+_LOOK_EVERY_S = 0.2
+_MISSING_SHOWN = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JournalledClients:
+    """See core.clients.Clients. `database` may read what the journal's query asks for."""
+
+    entry: Acknowledgements
+    database: Database
+
+    def seen(self, start: dt.datetime, end: dt.datetime) -> Seen:
+        """What customers saw between two moments."""
+        return seen_in(line for line in self._since(start) if start <= line.time < end)
+
+    def acknowledged_after(self, moment: dt.datetime, deadline_s: float) -> dt.datetime:
+        """Wait for the next write."""
+        end = monotonic() + deadline_s
+        while True:
+            after = [line.time for line in self._since(moment) if line.settled and line.time > moment]
+            if after:
+                return min(after)
+            if monotonic() > end:
+                raise DeadlineExceeded(f"no write was acknowledged within {deadline_s:g} s")
+            sleep(_LOOK_EVERY_S)
+
+    def kept(self, start: dt.datetime, end: dt.datetime) -> Kept:
+        """Look for acknowledged writes in the database."""
+        keys = [line.key for line in self._since(start) if line.settled and start <= line.time < end]
+        missing: list[str] = []
+        for some in batched(dict.fromkeys(keys), _KEYS_AT_ONCE):
+            rows = self.database.rows(self.entry.query, {"keys": list(some)})
+            there = {str(next(iter(row.values()))) for row in rows}
+            missing += [key for key in some if key not in there]
+        return Kept(acknowledged=len(set(keys)), missing=len(missing), missing_keys=tuple(missing[:_MISSING_SHOWN]))
+
+    def _since(self, start: dt.datetime) -> Iterator[Told]:
+        """The lines from a moment on, and some before it; a torn last line was told nobody."""
+        try:
+            with self.entry.journal.open("rb") as journal:
+                self._seek(journal, start - _LATE)
+                for line in iter(journal.readline, b""):
+                    if line.endswith(b"\n"):
+                        yield self._told(line)
+        except OSError as error:
+            raise Unreachable(
+                f"the journal of acknowledgements {self.entry.journal} cannot be read: {reason(error)}",
+                hint="[recovery.acknowledgements] journal",
+            ) from error
+
+    def _seek(self, journal: IO[bytes], start: dt.datetime) -> None:
+        """Go back from the end, block by block, until a line is older than `start`."""
+        size = journal.seek(0, 2)
+        for back in range(_BLOCK_BYTES, min(size, _TAIL_BYTES_MAX), _BLOCK_BYTES):
+            journal.seek(size - back)
+            journal.readline()  # the rest of a line
+            where = journal.tell()
+            line = journal.readline()
+            if line.endswith(b"\n") and self._told(line).time < start:
+                journal.seek(where)
+                return
+        if size > _TAIL_BYTES_MAX:
+            raise Refused(f"{self.entry.journal} holds more than {_TAIL_BYTES_MAX >> 20} MiB since {start:%H:%M:%S}")
+        journal.seek(0)
+
+    def _told(self, line: bytes) -> Told:
+        entry = self.entry
+        try:
+            fields: dict[str, Any] = msgspec.json.decode(line, type=dict[str, Any])
+            outcome = str(fields[entry.outcome])
+            return Told(
+                moment(fields[entry.time]), str(fields[entry.key]), outcome in entry.settled, outcome in entry.unknown
+            )
+        except (msgspec.DecodeError, KeyError, ValueError, TypeError) as error:
+            raise Refused(
+                f"a line of {entry.journal} is no acknowledgement: {error}",
+                hint="JSON with the fields that [recovery.acknowledgements] names",
+            ) from None
