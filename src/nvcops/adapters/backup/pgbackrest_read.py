@@ -20,7 +20,6 @@ from nvcops.core.errors import Refused, Unreachable
 
 ENGINE = "pgbackrest"
 OUR_ID = "nvcops-id"
-SUFFIXES = ("", ".zst", ".gz", ".bz2", ".lz4")
 _EMPTY = 2  # its status code of a stanza without backups; 0 is one with backups, all others are trouble
 _STORED = re.compile(
     r"(?P<archive>\d+(?:\.\d+)?-\d+)/(?:[0-9A-F]{16}/)?"
@@ -189,6 +188,12 @@ def _listed(listing: bytes) -> Mapping[str, Mapping[str, Any]]:
         raise Refused(f"pgbackrest repo-ls answered what nvcops cannot read: {error}") from error
 
 
+def stored_sizes(listing: bytes) -> dict[str, int]:
+    """The files of any `repo-ls --recurse --output=json` by path, with their bytes."""
+    files = _listed(listing).items()
+    return {path: int(about.get("size", 0)) for path, about in files if about.get("type") == "file"}
+
+
 def digest_in_name(key: str) -> str:
     """The SHA-1 of the raw bytes that a segment's name in the archive promises; empty where none is in it.
 
@@ -202,24 +207,30 @@ def digest_in_name(key: str) -> str:
 
 
 class File(msgspec.Struct, frozen=True):
-    """A file of a base backup: its path in the data directory, its size, the SHA-1 of its bytes (empty of none)."""
+    """A file of a base backup: its path in the data directory, its size, the SHA-1 of its bytes (empty of none).
+
+    `stored` are its bytes in this backup's folder of the repository; None: they are an earlier one's, or in a bundle.
+    """
 
     path: str
     size: int
     sha1: str
+    stored: int | None = None
 
 
 def manifest_files(manifest: str) -> Iterator[File]:
     r"""The files of a `backup.manifest`; those of tablespaces have paths below pg_tblspc.
 
     >>> list(manifest_files('[target:file]\npg_data/PG_VERSION={"checksum":"58","size":3}\n\n[target:path]\na={}\n'))
-    [File(path='PG_VERSION', size=3, sha1='58')]
+    [File(path='PG_VERSION', size=3, sha1='58', stored=3)]
     """
     _, found, section = manifest.partition("[target:file]\n")
     for line in section.split("\n\n", 1)[0].splitlines() if found else ():
         path, _, about = line.partition("={")
         fields = json.loads("{" + about)
-        yield File(path.removeprefix("pg_data/"), int(fields.get("size", 0)), str(fields.get("checksum", "")))
+        size = int(fields.get("size", 0))
+        stored = None if "reference" in fields or "bni" in fields else int(fields.get("repo-size", size))
+        yield File(path.removeprefix("pg_data/"), size, str(fields.get("checksum", "")), stored)
 
 
 def manifest_is_whole(manifest: bytes) -> bool:

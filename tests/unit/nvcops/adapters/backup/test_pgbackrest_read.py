@@ -94,7 +94,7 @@ def test_the_files_of_a_manifest_have_their_digests() -> None:
         '[target:file:default]\nmode="0600"\n'
     )
     assert list(read.manifest_files(manifest)) == [
-        read.File("base/1/112", 8192, "98"),
-        read.File("base/1/empty", 0, ""),
-        read.File("pg_tblspc/16384/PG_15_202209061/5/16385", 8192, "77"),
+        read.File("base/1/112", 8192, "98", None),
+        read.File("base/1/empty", 0, "", 0),
+        read.File("pg_tblspc/16384/PG_15_202209061/5/16385", 8192, "77", 8192),
     ]
