@@ -73,10 +73,32 @@ class Kind(StrEnum):
     RELEASE = "release"
     REMOVAL = "removal"
 
+    def id_at(self, moment: dt.datetime) -> str:
+        """The id of an entry of this kind.
+
+        >>> Kind.FULL.id_at(dt.datetime(2026, 11, 22, 16, 5, tzinfo=dt.UTC))
+        '20261122T160500Z-F'
+        """
+        return f"{moment.astimezone(dt.UTC):%Y%m%dT%H%M%SZ}-{_LETTERS[self]}"
+
     @property
     def of_database(self) -> bool:
         """Whether it is a base backup."""
         return self in (Kind.FULL, Kind.INCREMENTAL)
+
+
+_LETTERS = {
+    Kind.FULL: "F",
+    Kind.INCREMENTAL: "I",
+    Kind.APPLICATION: "A",
+    Kind.CONFIGURATION: "C",
+    Kind.LOGS: "L",
+    Kind.POINT: "P",
+    Kind.RESTORE: "R",
+    Kind.HOLD: "H",
+    Kind.RELEASE: "U",
+    Kind.REMOVAL: "X",
+}
 
 
 class Stored(msgspec.Struct, frozen=True, kw_only=True):
@@ -269,7 +291,8 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True):
 class Audit(msgspec.Struct, frozen=True, kw_only=True):
     """What an examination of the chain found. Restorable: from `oldest` to `newest` but for what the faults say.
 
-    `examined_bytes` were read back in this examination; the rest was listed and its size compared.
+    `examined_bytes` were read back in this examination; the rest was listed and its size compared. `head` is number and
+    SHA-256 of the catalogue's newest entry: whoever keeps it can tell later whether the catalogue was put back.
     """
 
     backups: int
@@ -278,6 +301,7 @@ class Audit(msgspec.Struct, frozen=True, kw_only=True):
     oldest: dt.datetime | None
     newest: dt.datetime | None
     newest_lsn: str = ""
+    head: str = ""
     faults: tuple[Fault, ...] = ()
 
 
@@ -345,7 +369,11 @@ class Backups(Protocol):
     def remove(self, ids: Sequence[str], log: Sequence[LogKept], *, draft: Entry) -> Entry:
         """Remove entries' objects that no other entry refers to, and the log that is not kept; enter that as `draft`.
 
-        A timeline that `log` does not name is kept. What an earlier removal did not come to is removed as well.
+        A timeline that `log` does not name is kept. What an earlier removal did not come to is removed as well; where
+        there is nothing else, nothing is entered, and the draft is answered.
+
+        Raises:
+            StateError: one of them is on hold, or needed by one that stays; nothing was removed.
         """
         ...
 
