@@ -21,6 +21,19 @@ def test_the_example_is_valid_and_its_paths_are_relative_to_it() -> None:
     assert relative.platform.state == EXAMPLE.parent / "state" / "nvc-bank"
 
 
+def test_what_the_example_leaves_out_is_valid_too() -> None:
+    """So that a line which somebody uncomments is taken."""
+    text = EXAMPLE.read_text(encoding="utf-8")
+    left_out = re.compile(r'(?m)^# (?=\[|(?:[a-z_]+ = ["\[{0-9a-z])|    \{|\]$)')
+    read = manifest.parse(left_out.sub("", text).replace('"/var/backups/nvc-bank"', '"s3://bucket/nvc-bank"'), EXAMPLE)
+    assert read.cluster is not None
+    assert [member.name for member in read.cluster.members] == ["db-1", "db-2"]
+    assert read.control.fence
+    assert read.backups is not None
+    assert read.backups.endpoint
+    assert read.exceptions
+
+
 def test_the_example_shows_the_defaults() -> None:
     """So that "all have these defaults; write only what differs" stays true."""
     read = manifest.parse(EXAMPLE.read_text(encoding="utf-8"), EXAMPLE)
