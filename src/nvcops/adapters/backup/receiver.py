@@ -194,7 +194,13 @@ class Receiver:
 def _receiving(repository: Repository, tools: Tools) -> Iterator[tuple[subprocess.Popen[bytes], IO[bytes]]]:
     """pg_receivewal at work, and what it says; it is gone afterwards."""
     arguments = [f"--directory={repository.spool}", f"--slot={repository.entry.slot}", "--synchronous"]
-    arguments += ["--no-loop", "--no-password", f"--dbname={repository.source.conninfo(STANDBY_NAME)}"]
+    # What ends exactly with a segment is confirmed only by the next report: within a second.
+    arguments += [
+        "--status-interval=1",
+        "--no-loop",
+        "--no-password",
+        f"--dbname={repository.source.conninfo(STANDBY_NAME)}",
+    ]
     with tempfile.TemporaryFile() as said:
         program = tools.start("pg_receivewal", *arguments, password=repository.source.password, stderr=said)
         try:
