@@ -206,6 +206,23 @@ def present(entries: Iterable[Entry]) -> list[Entry]:
     return [entry for entry in listed if entry.id not in gone]
 
 
+def holds(entries: Iterable[Entry]) -> list[Entry]:
+    """The legal holds that nobody has released, oldest first: what a RELEASE is `of` is the HOLD's own id."""
+    listed = list(entries)
+    released = {hold for entry in listed if entry.kind is Kind.RELEASE for hold in entry.of}
+    return [entry for entry in listed if entry.kind is Kind.HOLD and entry.id not in released]
+
+
+def needs(entry: Entry) -> tuple[str, ...]:
+    """The ids of the entries without which this one cannot be restored."""
+    names: tuple[str, ...] = ()
+    if entry.database:
+        names = (entry.database.parent,)
+    elif entry.point:
+        names = (entry.point.database, entry.point.application, entry.point.configuration)
+    return tuple(name for name in names if name)
+
+
 class Segment(msgspec.Struct, frozen=True, kw_only=True):
     """A file of the transaction log in the repository: a segment, a timeline's history, or the one being received.
 

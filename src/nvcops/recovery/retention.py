@@ -15,7 +15,9 @@ from nvcops.core.backups import (
     Kind,
     LogKept,
     Segment,
+    holds,
     lsn_bytes,
+    needs,
     present,
     segment_name,
 )
@@ -77,13 +79,6 @@ def plan(
         held=tuple(entry.id for entry in held),
         held_bytes=only_theirs(held, [there[name] for name in kept]),
     )
-
-
-def holds(entries: Iterable[Entry]) -> list[Entry]:
-    """The legal holds that nobody has released, oldest first: what a RELEASE names is the HOLD's own id."""
-    listed = list(entries)
-    released = {hold for entry in listed if entry.kind is Kind.RELEASE for hold in entry.of}
-    return [entry for entry in listed if entry.kind is Kind.HOLD and entry.id not in released]
 
 
 def log_kept(stays: Iterable[Entry], segments: Iterable[Segment], cutoff: dt.datetime) -> list[LogKept]:
@@ -173,14 +168,6 @@ def _with_needs(wanted: Collection[str], there: dict[str, Entry]) -> set[str]:
         name = ahead.pop()
         if name not in stays:
             stays.add(name)
-            needs = [*_needs(there[name]), *(p.id for p in points if p.point and p.point.database == name)]
-            ahead += [need for need in needs if need in there]
+            wants = [*needs(there[name]), *(p.id for p in points if p.point and p.point.database == name)]
+            ahead += [want for want in wants if want in there]
     return stays
-
-
-def _needs(entry: Entry) -> tuple[str, ...]:
-    if entry.database:
-        return (entry.database.parent,)
-    if entry.point:
-        return entry.point.database, entry.point.application, entry.point.configuration
-    return ()
