@@ -55,7 +55,7 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
 
     line: Line | None
     ground: Ground
-    files: Mapping[int, Segment]
+    files: dict[int, Segment]
     damages: tuple[Damage, ...]
 
 
@@ -194,8 +194,8 @@ def _on(line: Line, segments: Iterable[Segment]) -> dict[int, Segment]:
 
 
 def _lies_on(line: Line, entry: Entry) -> bool:
-    backup = _of(entry)
-    return all(line.holds(backup.timeline, lsn_bytes(lsn)) for lsn in (backup.start_lsn, backup.stop_lsn))
+    """Where it ended decides: a backup that a promotion overtook began on the timeline before."""
+    return line.holds(_of(entry).timeline, lsn_bytes(_of(entry).stop_lsn))
 
 
 def _base(entry: Entry, backups: Sequence[Entry]) -> Base:

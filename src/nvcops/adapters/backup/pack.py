@@ -143,6 +143,14 @@ def unseal(file: BinaryIO, sealing: Sealing) -> Iterator[bytes]:
         raise Damaged("something follows its end")
 
 
+def key_id_of(file: BinaryIO) -> str:
+    """The id of the key that an object names in its head, empty: none; raises Damaged where it has no such head."""
+    magic, size, name, key_id, _ = _HEAD.unpack(_exactly(file, _HEAD.size))
+    if (magic, size, name) != (_SKIP, _HEAD.size - 8, _MAGIC):
+        raise Damaged("its head is damaged, or it is none of ours")
+    return "" if key_id == bytes(_ID_BYTES) else str(key_id.hex())
+
+
 def _blocks(chunks: Iterable[bytes]) -> Iterator[bytes | memoryview]:
     """The same bytes in blocks: whole chunks where they fit, copied only where they do not."""
     kept = bytearray()
