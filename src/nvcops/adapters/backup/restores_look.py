@@ -37,7 +37,7 @@ _DATABASES = "SELECT datname FROM pg_database WHERE datallowconn AND datname <> 
 _TABLES = """
 SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind = 'r' AND c.relpersistence = 'p' AND n.nspname NOT IN ('pg_catalog', 'information_schema')
-  AND n.nspname NOT LIKE 'pg\\_%' ORDER BY 1, 2 LIMIT %s"""
+  AND n.nspname NOT LIKE 'pg\\_%%' ORDER BY 1, 2 LIMIT %s"""
 _CONSTRAINTS = """
 SELECT n.nspname, c.relname, k.conname, pg_get_constraintdef(k.oid)
 FROM pg_constraint k JOIN pg_class c ON c.oid = k.conrelid JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -47,7 +47,7 @@ _NOT_NULL = """
 SELECT n.nspname, c.relname, array_agg(a.attname::text ORDER BY a.attnum)
 FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE a.attnotnull AND a.attnum > 0 AND NOT a.attisdropped AND c.relkind = 'r'
-  AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname NOT LIKE 'pg\\_%'
+  AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname NOT LIKE 'pg\\_%%'
 GROUP BY 1, 2 ORDER BY 1, 2 LIMIT %s"""
 _VIOLATIONS = (psycopg.errors.IntegrityConstraintViolation, psycopg.errors.DataCorrupted, psycopg.errors.IndexCorrupted)
 
