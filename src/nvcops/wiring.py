@@ -16,15 +16,27 @@ from nvcops.adapters.identity_ssh import find_signer
 from nvcops.adapters.runs.door import Runs
 from nvcops.adapters.runs.evidence import Notify
 from nvcops.adapters.runs.schedule import cadences
-from nvcops.adapters.runs.serve import Job, Server
+from nvcops.adapters.runs.serve import Job, Life, Server
 from nvcops.core import procedures, schedule
+from nvcops.core.backups import Backups
 from nvcops.core.errors import ManifestError, NotFoundError
 from nvcops.core.evidence import Redactor
 from nvcops.core.manifest import Manifest
 from nvcops.core.runs import RunRecord, StepRecord
 from nvcops.core.target import Target
 
-__all__ = ["ROOMS", "cadences", "find_signer", "load", "open_evidence", "open_runs", "server", "verify_bundle"]
+__all__ = [
+    "ROOMS",
+    "backups",
+    "cadences",
+    "find_signer",
+    "load",
+    "open_evidence",
+    "open_runs",
+    "receiver",
+    "server",
+    "verify_bundle",
+]
 
 CHECKPOINT_EVERY_S = 300.0
 
@@ -69,6 +81,29 @@ def _connected(manifest: Manifest) -> Target:
     return connect(manifest)
 
 
+def backups(manifest: Manifest) -> Backups:
+    """The platform's backups.
+
+    Raises:
+        ManifestError: there is no [backups], or a secret cannot be read.
+    """
+    from nvcops.adapters.target import open_backups
+
+    return open_backups(manifest)
+
+
+def receiver(manifest: Manifest) -> Life:
+    """What receives the transaction log until it is told to stop: called in a thread that lives as long.
+
+    Raises:
+        ManifestError: there is no [backups], or a secret cannot be read.
+    """
+    from nvcops.adapters.backup.receiver import Receiver
+    from nvcops.adapters.backup.repository import open_repository
+
+    return Receiver(open_repository(manifest)).run
+
+
 def open_runs(manifest: Manifest, *, notify: Notify, kind: str = "cli") -> Runs:
     """The platform's runs. It connects to the platform and opens the evidence when they are needed."""
     return Runs(manifest, lambda: _connected(manifest), lambda: open_evidence(manifest), notify=notify, kind=kind)
@@ -86,4 +121,7 @@ def server(runs: Runs, on_step: Callable[[RunRecord, StepRecord], None]) -> Serv
                 log.checkpoint(schedule.now())
 
     jobs: list[Job] = [(scraper.name, scraper.interval_s, scraper), ("checkpoint", CHECKPOINT_EVERY_S, checkpoint)]
-    return Server(runs, jobs, on_step=on_step)
+    lives: list[tuple[str, Life]] = []
+    if runs.manifest.backups and runs.manifest.backups.engine == "native":
+        lives.append(("transaction log", receiver(runs.manifest)))
+    return Server(runs, jobs, lives, on_step=on_step)

@@ -7,6 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
+from nvcops.adapters.backup.native import NativeBackups
+from nvcops.adapters.backup.repository import open_repository
+from nvcops.adapters.backup.restores import open_restores
 from nvcops.adapters.clients import JournalledClients
 from nvcops.adapters.files import secret
 from nvcops.adapters.guard import GuardedPatroni
@@ -19,6 +22,7 @@ from nvcops.adapters.postgres import PostgresServer
 from nvcops.adapters.programs import Programs
 from nvcops.adapters.roles import PrimaryNow, Roles, StandbysNow
 from nvcops.adapters.valkey import ValkeyServer
+from nvcops.core.backups import Backups
 from nvcops.core.cluster import Control
 from nvcops.core.manifest import CacheEntry, DatabaseEntry, Manifest, ProxyEntry, Server
 from nvcops.core.target import Database, Target
@@ -43,9 +47,25 @@ def connect(manifest: Manifest) -> Target:
         metrics=metrics_store(manifest),
         logs=LogFiles(_logs(manifest)),
         control=control,
+        backups=open_backups(manifest) if manifest.backups else None,
+        restores=open_restores(manifest) if manifest.backups else None,
         cluster=cluster,
         clients=_clients(manifest, cluster),
     )
+
+
+def open_backups(manifest: Manifest) -> Backups:
+    """The backups of a manifest, behind the engine that it names.
+
+    Raises:
+        ManifestError: there is no [backups], or a secret cannot be read.
+    """
+    repository = open_repository(manifest)
+    if repository.entry.engine == "native":
+        return NativeBackups(repository)
+    from nvcops.adapters.backup.pgbackrest import PgBackRestBackups
+
+    return PgBackRestBackups(repository)
 
 
 def guarded_cluster(manifest: Manifest, control: Control) -> GuardedPatroni | None:

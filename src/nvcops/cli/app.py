@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from nvcops.cli.backups import backups, receive_wal
 from nvcops.cli.evidence import evidence
 from nvcops.cli.init import init
 from nvcops.cli.run import run
@@ -33,6 +34,8 @@ for _command in (
     approve,
     attest,
     serve,
+    backups,
+    receive_wal,
     evidence,
     init,
 ):

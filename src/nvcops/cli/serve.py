@@ -23,12 +23,7 @@ def serve(target_path: Path | None, quiet: bool) -> None:
     """Run what is due, go on with what was interrupted, and keep the services' figures, until SIGTERM or Ctrl-C."""
     manifest = wiring.load(manifest_path(target_path))
     stop = threading.Event()
-
-    def leave(_signal: int, _frame: FrameType | None) -> None:
-        stop.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, leave)
+    until_signalled(stop)
 
     def on_step(run: RunRecord, step: StepRecord) -> None:
         if not quiet and step.state.ended:
@@ -41,6 +36,16 @@ def serve(target_path: Path | None, quiet: bool) -> None:
         wiring.server(runs, on_step).work(stop)
     if not quiet:
         _say("stopped")
+
+
+def until_signalled(stop: threading.Event) -> None:
+    """SIGTERM and Ctrl-C set `stop`."""
+
+    def leave(_signal: int, _frame: FrameType | None) -> None:
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, leave)
 
 
 def _say(sentence: str) -> None:

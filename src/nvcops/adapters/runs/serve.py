@@ -15,26 +15,34 @@ from nvcops.core.runs import RunRecord, RunState, StepRecord
 from nvcops.core.schedule import now
 
 Job = tuple[str, float, Callable[[], object]]
+Life = Callable[[threading.Event], object]
 _LOOK_EVERY_S = 1.0
 _CLOCK_EVERY_S = 10.0
 _REST_AFTER_S = 30.0
 _JOIN_S_MAX = 5.0
 _AT_ONCE_MAX = 8
 _CRASHES_MAX = 3
+_REVIVE_AFTER_S = 5.0
 
 
 class Server:
-    """One worker process. `jobs` are (name, seconds between two calls, function), each in a thread of its own."""
+    """One worker process. `jobs` are (name, seconds between two calls, function), each in a thread of its own.
+
+    `lives` are (name, function) that go on until the event which they are given is set; one that ends before is begun
+    again.
+    """
 
     def __init__(
         self,
         runs: Runs,
         jobs: Sequence[Job] = (),
+        lives: Sequence[tuple[str, Life]] = (),
         *,
         on_step: Callable[[RunRecord, StepRecord], None] = lambda _run, _step: None,
     ) -> None:
         self._runs = runs
         self._jobs = jobs
+        self._lives = lives
         self._on_step = on_step
         self._alarmed: set[tuple[str, str]] = set()
         self._idle_since = time.monotonic()
@@ -48,6 +56,10 @@ class Server:
         self._runs.carrier.sign_on()
         threads = [
             threading.Thread(target=self._repeat, args=(*job, stop), name=job[0], daemon=True) for job in self._jobs
+        ]
+        threads += [
+            threading.Thread(target=self._keep_alive, args=(*life, stop), name=life[0], daemon=True)
+            for life in self._lives
         ]
         for thread in threads:
             thread.start()
@@ -142,3 +154,14 @@ class Server:
             except Exception as error:  # noqa: BLE001 - one failing job stops neither itself nor the others
                 self._runs.notify(f"{name}: {error}")
             stop.wait(interval_s)
+
+    def _keep_alive(self, name: str, live: Life, stop: threading.Event) -> None:
+        told = ""
+        while not stop.is_set():
+            try:
+                live(stop)
+            except Exception as error:  # noqa: BLE001 - the same
+                if str(error) != told:  # a receiver that runs elsewhere is no news
+                    told = str(error)
+                    self._runs.notify(f"{name}: {error}")
+            stop.wait(_REVIVE_AFTER_S)
