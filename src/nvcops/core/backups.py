@@ -351,6 +351,10 @@ class Backups(Protocol):
         """
         ...
 
+    def head(self) -> str:
+        """SHA-256 of the newest entry as it is stored, empty without one: who kept it notices any later change."""
+        ...
+
     def segments(self) -> list[Segment]:
         """The transaction log in the repository and its spool, by name."""
         ...

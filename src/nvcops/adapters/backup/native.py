@@ -139,7 +139,7 @@ class NativeBackups:
 def back_up(repository: Repository, id: str, *, full: bool) -> Entry:  # noqa: A002 - the catalogue's own word
     """Take a base backup and enter it; one that has this id already is answered.
 
-    Incremental on the newest backup, where that can be; else full, and the entry's note says why.
+    Incremental on the newest backup, where that can be; else full: the id then ends in -F, and the entry's note says why.
 
     Raises:
         LockHeld: another backup is being taken.
@@ -147,27 +147,27 @@ def back_up(repository: Repository, id: str, *, full: bool) -> Entry:  # noqa: A
     """
     if not id.endswith(_ENDINGS):
         raise StateError(f"{id!r} is no id of a database backup", hint="it ends in -F or -I")
-    if entry := _entered(repository, id):
+    if entry := _taken_already(repository, id):
         return entry
     with repository.lock("backup") as held:
-        if entry := _entered(repository, id):  # by who held the lock just now
+        if entry := _taken_already(repository, id):  # by who held the lock just now
             return entry
         sweep(repository)
         server = _server(repository)
         parent, note = (None, "") if full else _parent(repository, server)
         began = now()
         try:
-            try:
-                draft = _taken(repository, server, id, parent)
-            except _Declined as declined:
-                if parent is None:
-                    raise
-                note = f"full, because the server declined an incremental one: {declined.sentence}"
-                draft = _taken(repository, server, id, None)
+            draft = _taken(repository, server, id, parent)
+        except _Declined as declined:
+            if parent is None:
+                raise
+            note = f"full, because the server declined an incremental one: {declined.sentence}"
+            draft = _taken(repository, server, id, None)
+        try:
             held.check()
             return repository.catalogue.append(msgspec.structs.replace(draft, began=began, note=note))
         except BaseException:
-            _forget(repository, id)
+            _forget(repository, draft.id)
             raise
 
 
@@ -194,6 +194,20 @@ def _entered(repository: Repository, id: str) -> Entry | None:  # noqa: A002 - t
         return repository.catalogue.find(id)
     except NotFoundError:
         return None
+
+
+def _taken_already(repository: Repository, id: str) -> Entry | None:  # noqa: A002 - the catalogue's own word
+    """The backup that was asked for by this id: an incremental one may have become a full one."""
+    return _entered(repository, id) or _entered(repository, _as_full(id))
+
+
+def _as_full(id: str) -> str:  # noqa: A002 - the catalogue's own word
+    """The id of a full backup.
+
+    >>> _as_full("20261122T160500Z-I")
+    '20261122T160500Z-F'
+    """
+    return f"{id[:-1]}F"
 
 
 def _forget(repository: Repository, id: str) -> None:  # noqa: A002 - the catalogue's own word
@@ -235,34 +249,45 @@ def _parent(repository: Repository, server: Server) -> tuple[Entry | None, str]:
 
 
 def _taken(repository: Repository, server: Server, id: str, parent: Entry | None) -> Entry:  # noqa: A002
-    """Take a backup; all of its objects are durable when this returns its draft."""
+    """Take a backup; all of its objects are durable when this returns its draft. What fails leaves nothing."""
+    id = id if parent else _as_full(id)  # noqa: A001 - the catalogue's own word
     packing = Packing(id, repository.store, repository.sealing, parent.raw_bytes if parent else 0)
-    with _parent_manifest(repository, parent) as manifest:
-        _stream(repository, server, id, packing, manifest)
-    index = packing.finish()
-    ranges = _log_ranges(packing)
-    stop_time: dt.datetime = repository.source.rows("SELECT clock_timestamp()")[0][0].astimezone(dt.UTC)
+    try:
+        with _parent_manifest(repository, parent) as manifest:
+            _stream(repository, server, id, packing, manifest)
+        index = packing.finish()
+        database = _of_database(repository, server, packing, parent)
+    except BaseException:
+        _forget(repository, id)
+        raise
     return Entry(
         number=0,
         id=id,
         kind=Kind.INCREMENTAL if parent else Kind.FULL,
         platform=repository.platform,
-        began=stop_time,
+        began=database.stop_time,
         ended=now(),
         engine="native",
         objects=tuple(packing.objects),
         raw_bytes=index.raw_bytes,
         key_id=repository.sealing.key_id,
-        database=DatabaseBackup(
-            system_identifier=server.system_identifier,
-            major=server.major,
-            timeline=ranges[-1].timeline,
-            start_lsn=ranges[0].start,
-            stop_lsn=ranges[-1].end,
-            stop_time=stop_time,
-            parent=parent.id if parent else "",
-            segment_bytes=server.segment_bytes,
-        ),
+        database=database,
+    )
+
+
+def _of_database(repository: Repository, server: Server, packing: Packing, parent: Entry | None) -> DatabaseBackup:
+    """What the backup is of. Its end in time is the server's clock after its end in the log."""
+    ranges = _log_ranges(packing)
+    stop_time: dt.datetime = repository.source.rows("SELECT clock_timestamp()")[0][0].astimezone(dt.UTC)
+    return DatabaseBackup(
+        system_identifier=server.system_identifier,
+        major=server.major,
+        timeline=ranges[-1].timeline,
+        start_lsn=ranges[0].start,
+        stop_lsn=ranges[-1].end,
+        stop_time=stop_time,
+        parent=parent.id if parent else "",
+        segment_bytes=server.segment_bytes,
     )
 
 
