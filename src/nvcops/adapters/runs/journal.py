@@ -6,6 +6,7 @@ import functools
 import types
 import typing
 from collections.abc import Callable
+from pathlib import PurePath
 from typing import Any
 
 import msgspec
@@ -126,12 +127,12 @@ _ERRORS = {
 def _encode_hook(value: Any) -> Any:
     if isinstance(value, Quantity | Count):
         return float(value)
-    if isinstance(value, str):
+    if isinstance(value, str | PurePath):
         return str(value)
     raise TypeError(f"{type(value).__name__} is no data")
 
 
 def _decode_hook(kind: type, value: Any) -> Any:
-    if issubclass(kind, Quantity | Count | str):
+    if issubclass(kind, Quantity | Count | str | PurePath):
         return kind(value)
     raise TypeError(f"{kind.__name__} is no data")

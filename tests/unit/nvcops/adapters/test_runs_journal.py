@@ -7,6 +7,7 @@ import functools
 import threading
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -44,6 +45,7 @@ MOMENT = dt.datetime(2026, 11, 23, 13, tzinfo=dt.UTC)
         (Point(MOMENT, {"a": "b"}), Point),
         (b"\x00\xff", bytes),
         (Bytes(64), Bytes),
+        (Path("/var/lib/data"), Path),
         (When.read("daily 08:00"), When),
         (Finding(check="a", title="b", verdict=Verdict.WARNING, value=1.5), Finding),
         (dt.timedelta(seconds=1.5), dt.timedelta),
