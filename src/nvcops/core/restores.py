@@ -30,7 +30,7 @@ class RestorePlan(msgspec.Struct, frozen=True, kw_only=True):
     `chain` are the backups that it takes, the full one first. The log is read from `first_segment`, on the way that
     `timelines` (oldest first) took. `bytes` are those of the data, `fetched_bytes` those read from the repository's
     backups before unpacking, `wal_bytes` those of the log. `needed` and `free` are bytes of the disk of `work`, the
-    folder in which it is built; `into` is where it ends up, empty for a drill.
+    folder in which it is built; `into` is where it ends up, None for a drill.
     """
 
     run: str
@@ -48,8 +48,18 @@ class RestorePlan(msgspec.Struct, frozen=True, kw_only=True):
     wal_bytes: int
     needed: int
     free: int
-    work: Path
-    into: Path | None = None
+    work_path: str
+    into_path: str = ""
+
+    @property
+    def work(self) -> Path:
+        """The folder in which it is built."""
+        return Path(self.work_path)
+
+    @property
+    def into(self) -> Path | None:
+        """Where it ends up."""
+        return Path(self.into_path) if self.into_path else None
 
 
 class Unpacked(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,12 +71,16 @@ class Unpacked(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Replayed(msgspec.Struct, frozen=True, kw_only=True):
-    """The log was replayed up to `lsn`, and the copy went on as `timeline`. `wal_bytes` were laid ready for that."""
+    """The log was replayed up to `lsn`, and the copy went on as `timeline`. `wal_bytes` were laid ready for that.
+
+    `log_read` is our clock when the log was listed: what was acknowledged before and is not in it, is lost.
+    """
 
     lsn: str
     timeline: int
     wal_bytes: int
     seconds: float
+    log_read: dt.datetime
     last_commit: dt.datetime | None = None
 
 
@@ -145,7 +159,7 @@ class OldData(msgspec.Struct, frozen=True, kw_only=True):
     """Data that an in-place restore put aside: by which run, where, how much."""
 
     run: str
-    folder: Path
+    folder: str
     bytes: int
 
 
@@ -184,20 +198,28 @@ class Restores(Protocol):
         """
         ...
 
-    def verify(self, plan: RestorePlan, acknowledged_before: dt.datetime | None) -> Verification:
-        """Look at everything in the copy; it runs on a private socket for as long as that takes."""
+    def verify(self, plan: RestorePlan, *, acknowledged_before: dt.datetime | None = None) -> Verification:
+        """Look at everything in the copy; it runs on a private socket for as long as that takes.
+
+        Looked for are the acknowledgements older than the plan's time, than the reading of the log where it goes to
+        the log's end, than the copy's last commit otherwise; or than the moment that is given.
+        """
         ...
 
     def deliver(self, plan: RestorePlan) -> None:
-        """Move the finished data to where they were asked for; in place, the old data are put aside before."""
+        """Move the finished data to where they were asked for; in place, the old data are put aside before.
+
+        Raises:
+            Refused: a server runs there, or somebody put something there meanwhile.
+        """
         ...
 
     def delivered(self, plan: RestorePlan) -> bool:
         """Whether the finished data stand where they were asked for."""
         ...
 
-    def discard(self, plan: RestorePlan) -> None:
-        """Leave nothing of the restore; in place, the old data stand where they stood before."""
+    def discard(self, plan: RestorePlan) -> bool:
+        """Leave nothing of the restore; in place, the old data stand where they stood before: whether there are any."""
         ...
 
     def forget(self, plan: RestorePlan) -> None:

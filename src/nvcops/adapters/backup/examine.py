@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from nvcops.adapters.backup import examine_objects, spool, wal
+from nvcops.adapters.backup import examine_objects, wal
 from nvcops.adapters.backup.examine_catalogue import Chain, Remembered, read_chain
 from nvcops.adapters.backup.examine_chain import Layout, Shelf, broken_parents, lay_out
 from nvcops.adapters.backup.examine_line import Line, history_of, number_of
@@ -77,7 +77,7 @@ def _look(repository: Repository, memory: Memory, reader: Reader, folder: Path) 
     chain = read_chain(_catalogue(repository), memory.entries())
     entries = tuple(present(chain.entries))
     reader.key_ids = frozenset(entry.key_id for entry in chain.entries)
-    files = [*wal.spooled(repository, spool.identity(repository.spool)), *wal.stored_segments(repository)]
+    files = [*wal.spooled(repository), *wal.stored_segments(repository)]
     listed = {file.key: file for file in repository.store.list("backups/")}
     histories, damages = _histories(reader, files)
     shelf = Shelf(

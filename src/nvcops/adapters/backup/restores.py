@@ -45,6 +45,7 @@ from nvcops.core.restores import (
     Unpacked,
     Verification,
 )
+from nvcops.core.schedule import now
 
 _REPLAY_S = 24 * 3600.0
 _MEASURED_BYTES = 24 << 20
@@ -98,13 +99,16 @@ class NativeRestores:
         replayed = self._recovered(plan)
         return _keep(plan, msgspec.structs.replace(replayed, seconds=time.monotonic() - began))
 
-    def verify(self, plan: RestorePlan, acknowledged_before: datetime | None) -> Verification:
+    def verify(self, plan: RestorePlan, *, acknowledged_before: datetime | None = None) -> Verification:
         """Look at everything in the copy."""
         if (done := _kept(plan, Verification)) is not None:
             return done
+        before = acknowledged_before or plan.target.time
+        if before is None and (replayed := _kept(plan, Replayed)) is not None:
+            before = replayed.last_commit if plan.target.lsn or plan.target.name else replayed.log_read
         database = self.repository.source.database.name
         looking = Looking(clone=self._clone(plan), recovery=self.manifest.recovery, database=database)
-        return _keep(plan, looking.carry_out(acknowledged_before))
+        return _keep(plan, looking.carry_out(before))
 
     def deliver(self, plan: RestorePlan) -> None:
         """Move the finished data to their place."""
@@ -114,9 +118,9 @@ class NativeRestores:
         """Whether the finished data are in their place."""
         return restores_place.delivered(plan)
 
-    def discard(self, plan: RestorePlan) -> None:
+    def discard(self, plan: RestorePlan) -> bool:
         """Leave nothing of it."""
-        restores_place.discard(plan, self._works)
+        return restores_place.discard(plan, self._works)
 
     def forget(self, plan: RestorePlan) -> None:
         """Nothing is going to be undone."""
@@ -183,12 +187,13 @@ class NativeRestores:
             return
         data = plan.work / "data"
         tools, database = self._tools(plan), database_of(self._chain(plan)[-1])
+        read = now()
         log = restores_log.read_log(self.repository, database, plan.target, everything=everything)
         restores_log.lay_ready(self.repository, log, data, tools, Pace(quiet=_quiet(plan)))
         (data / "standby.signal").unlink(missing_ok=True)
         (data / "recovery.signal").touch(mode=0o600)
         tools.give(data / "recovery.signal")
-        _keep(plan, _Laid(log.way[-1].timeline, log.trimmed, log.bytes))
+        _keep(plan, _Laid(log.way[-1].timeline, log.trimmed, log.bytes, read))
 
     def _recovered(self, plan: RestorePlan) -> Replayed:
         """Recover to the target; where the log ends before it, with all of the log, or to its end if that is the same.
@@ -234,6 +239,7 @@ class NativeRestores:
             timeline=int(row[0][:8], 16),
             wal_bytes=laid.bytes,
             seconds=0.0,
+            log_read=laid.read,
             last_commit=row[1],
         )
 
@@ -242,6 +248,7 @@ class _Laid(msgspec.Struct, frozen=True):
     timeline: int
     trimmed: bool
     bytes: int
+    read: datetime
 
 
 def open_restores(manifest: Manifest) -> NativeRestores:

@@ -15,8 +15,8 @@ import psycopg
 from psycopg.conninfo import make_conninfo
 
 from nvcops.adapters.backup import restores_look as look
-from nvcops.adapters.backup.spool import receiver_state
 from nvcops.adapters.backup.repository import Repository
+from nvcops.adapters.backup.spool import receiver_state
 from nvcops.adapters.evidence.files import private_folder
 from nvcops.core.backups import lsn_bytes
 from nvcops.core.errors import DeadlineExceeded, Refused, StateError, TargetError

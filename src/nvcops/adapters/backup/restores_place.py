@@ -47,7 +47,7 @@ class Works:
         path = private_folder(self.folder) / checked(plan.run)
         scratch = path.with_name(f".{path.name}.new")
         try:
-            scratch.write_bytes(msgspec.json.encode(plan, enc_hook=str))
+            scratch.write_bytes(msgspec.json.encode(plan))
             scratch.rename(path)
         except OSError as error:
             raise unusable(path, error) from error
@@ -62,7 +62,7 @@ class Works:
         paths = sorted(self.folder.iterdir()) if self.folder.is_dir() else []
         for path in paths:
             if path.is_file() and not path.name.startswith(".") and path.name.split(".part")[0] != run:
-                yield msgspec.json.decode(path.read_bytes(), type=RestorePlan, dec_hook=lambda kind, text: kind(text))
+                yield msgspec.json.decode(path.read_bytes(), type=RestorePlan)
 
 
 def checked(run: str) -> str:
@@ -128,8 +128,8 @@ def delivered(plan: RestorePlan) -> bool:
     return not (plan.work / "data").exists() and (_into(plan) / "PG_VERSION").exists()
 
 
-def discard(plan: RestorePlan, works: Works) -> None:
-    """Leave nothing of a restore; in place, the old data stand where they stood.
+def discard(plan: RestorePlan, works: Works) -> bool:
+    """Leave nothing of a restore; in place, the old data stand where they stood: whether there are any.
 
     Raises:
         Refused: a server runs over data that would have to be moved.
@@ -139,6 +139,7 @@ def discard(plan: RestorePlan, works: Works) -> None:
         _roll_back(plan)
     remove_tree(plan.work)
     works.forget(plan.run)
+    return plan.purpose is Purpose.IN_PLACE and (_into(plan) / "PG_VERSION").exists()
 
 
 def _roll_back(plan: RestorePlan) -> None:
@@ -170,7 +171,7 @@ def old_data(data: Path | None) -> list[OldData]:
         return []
     prefix = f"{data.name}{_ASIDE}"
     found = sorted(path for path in data.parent.iterdir() if path.name.startswith(prefix) and path.is_dir())
-    return [OldData(run=path.name.removeprefix(prefix), folder=path, bytes=folder_bytes(path)) for path in found]
+    return [OldData(run=path.name.removeprefix(prefix), folder=str(path), bytes=folder_bytes(path)) for path in found]
 
 
 def release(data: Path, run: str, works: Works) -> None:

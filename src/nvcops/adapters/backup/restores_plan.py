@@ -61,8 +61,8 @@ def make_plan(
         wal_bytes=log.bytes,
         needed=needed,
         free=free,
-        work=work,
-        into=into,
+        work_path=str(work),
+        into_path=str(into) if into else "",
     )
 
 
