@@ -139,7 +139,7 @@ class NativeBackups:
 def back_up(repository: Repository, id: str, *, full: bool) -> Entry:  # noqa: A002 - the catalogue's own word
     """Take a base backup and enter it; one that has this id already is answered.
 
-    Incremental on the newest backup, where that can be; else full: the id then ends in -F, and the entry's note says why.
+    Incremental on the newest backup, where that can be; else full: its id ends in -F then, and its note says why.
 
     Raises:
         LockHeld: another backup is being taken.
