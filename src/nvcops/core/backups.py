@@ -16,6 +16,7 @@ from typing import Protocol
 import msgspec
 
 SEGMENT_BYTES = 16 << 20
+CATALOGUE_CHECK = "recovery.catalogue"  # the check by which an audit puts the catalogue's head into the evidence
 _LSN = re.compile(r"([0-9A-Fa-f]{1,8})/([0-9A-Fa-f]{1,8})")
 _SEGMENT = re.compile(r"[0-9A-F]{24}")
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from nvcops.adapters.backup import examine_objects, wal
 from nvcops.adapters.backup.examine_catalogue import Chain, Remembered, read_chain
 from nvcops.adapters.backup.examine_chain import Layout, Shelf, broken_parents, lay_out
+from nvcops.adapters.backup.examine_evidence import head_in_evidence
 from nvcops.adapters.backup.examine_line import Line, history_of, number_of
 from nvcops.adapters.backup.examine_log import LogReader
 from nvcops.adapters.backup.examine_loss import Damage, fault
@@ -74,7 +75,7 @@ def examine(repository: Repository, *, deep: bool) -> Audit:
 
 def _look(repository: Repository, memory: Memory, reader: Reader, folder: Path) -> Look:
     """The catalogue first, then the spool, then what is stored: what moves on meanwhile is seen at least once."""
-    chain = read_chain(_catalogue(repository), memory.entries())
+    chain = read_chain(_catalogue(repository), head_in_evidence(repository) | memory.entries())
     entries = tuple(present(chain.entries))
     reader.key_ids = frozenset(entry.key_id for entry in chain.entries)
     files = [*wal.spooled(repository), *wal.stored_segments(repository)]
