@@ -8,7 +8,6 @@ core.cluster.decide; docs/decisions/failover.md says why.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from time import monotonic, sleep
@@ -93,7 +92,7 @@ class Guard:
         self._patroni, self._control, self._told = patroni, control, told
         self._pulses = {name: Pulse(server, self._deadline_s) for name, server in servers.items()}
         self._runner = asyncio.Runner()
-        self._looks: deque[Look] = deque(maxlen=_LOOKS_KEPT)
+        self._looks: list[Look] = []
         self._fenced = ""
 
     def __call__(self) -> None:
@@ -103,13 +102,18 @@ class Guard:
             TargetError: the fence was not confirmed, or the lease could not be freed after it.
         """
         look = self._runner.run(self._look())
-        self._looks.append(look)
+        self._looks = [*self._looks[1 - _LOOKS_KEPT :], look]
         if self._fenced and look.leader not in ("", self._fenced):
             self._fenced = ""
         against = silence(self._looks, self._after_s)
         if victim := decide(self._looks, self._after_s, fenced=self._fenced):
-            self._looks.clear()
+            self._looks = []
             self._told(self._fail_over(victim, against[-1].ended - against[0].began, len(against)))
+
+    @property
+    def leader(self) -> str:
+        """Who had the lease in the last look; empty: nobody, or it is not known."""
+        return self._looks[-1].leader if self._looks else ""
 
     def close(self) -> None:
         """Let go of all sessions."""
@@ -207,9 +211,11 @@ class GuardedPatroni(Patroni):
         guard, began, end = self.guard(done.append), now(), monotonic() + deadline_s
         try:
             while monotonic() < end:
-                if successor := guard.successor(old):
-                    return done[-1] if done else Failover(old=old, began=began, successor=successor)
                 guard()
+                # Patroni is asked only when the lease is another's: a frozen member costs its deadline, and a pause in
+                # our looking begins the count anew.
+                if guard.leader not in ("", old) and (successor := guard.successor(old)):
+                    return done[-1] if done else Failover(old=old, began=began, successor=successor)
                 sleep(min(guard.interval_s, _LOOK_EVERY_S_MAX))
         finally:
             guard.close()
