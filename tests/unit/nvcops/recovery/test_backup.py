@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 
+import msgspec
 import pytest
 
 from nvcops.core.backups import Audit, Cause, DatabaseBackup, Entry, Fault, Kind, ReceiverState, Room, Segment, Stored
@@ -106,8 +107,6 @@ def test_each_trouble_has_its_line(changed: dict[str, object], check: str, verdi
     ],
 )
 def test_each_trouble_of_the_receiver_has_its_line(changed: dict[str, object], check: str, verdict: Verdict) -> None:
-    import msgspec
-
     receiver = msgspec.structs.replace(WELL, **changed)
     assert lines(state(receiver=receiver))[check].verdict is verdict
 
