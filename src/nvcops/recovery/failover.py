@@ -229,7 +229,7 @@ def _cluster(target: Target) -> Cluster:
     "test-failover",
     script="test_failover.sh",
     when="second Mon 14:00",
-    lock="database",
+    lock="restore",
     needs=("cluster",),
 )
 def failover_test(run: Run, target: Target, *, kind: str = "switchover") -> None:  # noqa: D417 - its Args are flags
