@@ -88,6 +88,23 @@ class Failover(msgspec.Struct, frozen=True, kw_only=True):
     revoked: dt.datetime | None = None
     successor: str = ""
 
+    @property
+    def sentence(self) -> str:
+        """What was seen and done, for a person and for the evidence.
+
+        >>> at = dt.datetime(2026, 1, 2, 3, 4, 5, tzinfo=dt.UTC)
+        >>> Failover(old="db-1", began=at, silent_s=2.04, looks=5, fenced=at, successor="db-2").sentence
+        'db-1 was silent for 2.0 s in 5 looks; fenced at 03:04:05.000; the lease was free already; db-2 is primary'
+        """
+        parts = [f"{self.old} was silent for {self.silent_s:.1f} s in {self.looks} looks"]
+        parts += [f"fenced at {_clock(self.fenced)}" if self.fenced else "not fenced by us"]
+        parts += [f"its lease freed at {_clock(self.revoked)}" if self.revoked else "the lease was free already"]
+        return "; ".join([*parts, f"{self.successor} is primary" if self.successor else "nobody took over yet"])
+
+
+def _clock(moment: dt.datetime) -> str:
+    return moment.isoformat(timespec="milliseconds")[11:23]
+
 
 class Cluster(Protocol):
     """A cluster whose primary is chosen by a manager: Patroni."""

@@ -181,7 +181,9 @@ class Runs:
             return None, ""
         return self._people.said(signer, Say.REQUEST, record)
 
-    def enqueue(self, procedure: Procedure, due: dt.datetime) -> bool:
+    def enqueue(
+        self, procedure: Procedure, due: dt.datetime, options: Mapping[str, Any] | None = None, by: str = "schedule"
+    ) -> bool:
         """Enter the run of a due moment, for a worker to begin; False when it is there already."""
         moment = now()
         record = RunRecord(
@@ -189,10 +191,10 @@ class Runs:
             procedure=procedure.name,
             platform=self.manifest.platform.name,
             state=RunState.ENQUEUED,
-            requested_by="schedule",
+            requested_by=by,
             requested=moment,
             due=due,
-            options=procedure.arguments({}),
+            options=procedure.arguments(options or {}),
             content_hash=procedure.content_hash,
             lock=procedure.lock or "",
         )
