@@ -166,9 +166,9 @@ def _opened(path: Path, start: dt.datetime, stack: ExitStack) -> list[IO[bytes]]
     while they are being opened is seen, and they are opened again.
     """
     for _ in range(3):
-        files = [stack.enter_context(name.open("rb")) for name in _family(path)]
+        files = [stack.enter_context(name.open("rb")) for name in family(path)]
         opened = [os.fstat(file.fileno()) for file in files]
-        if [_identity(status) for status in opened] == [_identity(name.stat()) for name in _family(path)]:
+        if [_identity(status) for status in opened] == [_identity(name.stat()) for name in family(path)]:
             break
     young = [(status.st_mtime_ns, file) for status, file in zip(opened, files, strict=True)]
     young = [(age, file) for age, file in young if age >= start.timestamp() * 1e9]
@@ -179,7 +179,7 @@ def _unpacked(file: IO[bytes]) -> IO[bytes]:
     return cast("IO[bytes]", gzip.GzipFile(fileobj=file)) if str(file.name).endswith(".gz") else file
 
 
-def _family(path: Path) -> list[Path]:
+def family(path: Path) -> list[Path]:
     """The log and its rotated files: log.1, log.2.gz, log-20260701.gz."""
     rotated = [
         name

@@ -74,32 +74,10 @@ class Kind(StrEnum):
     RELEASE = "release"
     REMOVAL = "removal"
 
-    def id_at(self, moment: dt.datetime) -> str:
-        """The id of an entry of this kind.
-
-        >>> Kind.FULL.id_at(dt.datetime(2026, 11, 22, 16, 5, tzinfo=dt.UTC))
-        '20261122T160500Z-F'
-        """
-        return f"{moment.astimezone(dt.UTC):%Y%m%dT%H%M%SZ}-{_LETTERS[self]}"
-
     @property
     def of_database(self) -> bool:
         """Whether it is a base backup."""
         return self in (Kind.FULL, Kind.INCREMENTAL)
-
-
-_LETTERS = {
-    Kind.FULL: "F",
-    Kind.INCREMENTAL: "I",
-    Kind.APPLICATION: "A",
-    Kind.CONFIGURATION: "C",
-    Kind.LOGS: "L",
-    Kind.POINT: "P",
-    Kind.RESTORE: "R",
-    Kind.HOLD: "H",
-    Kind.RELEASE: "U",
-    Kind.REMOVAL: "X",
-}
 
 
 class Stored(msgspec.Struct, frozen=True, kw_only=True):

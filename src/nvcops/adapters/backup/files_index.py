@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,9 +46,13 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Mark(msgspec.Struct, frozen=True, kw_only=True):
-    """How far a log was backed up: known again by the digests of what it began with, and of what stood before there."""
+    """How far a log was backed up: known again by the digests of what it began with, and of what stood before there.
+
+    `stamp` changes when its file does; of two equal ones nothing need be read. `head_bytes` are in both digests.
+    """
 
     log: str
+    stamp: str
     until: int
     head_bytes: int
     head: str
@@ -65,13 +70,13 @@ class FileIndex(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What is to be kept under a name: all of a file, or its bytes from `start` to `end`, unpacked by `opened`."""
+    """What is to be kept under a name. `read` and `status` are of a file that is open: its name may move meanwhile."""
 
     name: str
     path: Path
     start: int = 0
-    end: int | None = None
-    opened: Callable[[Path], Iterator[bytes]] | None = None
+    read: Callable[[], Iterator[bytes]] | None = None
+    status: os.stat_result | None = None
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):

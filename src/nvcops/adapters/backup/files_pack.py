@@ -38,20 +38,17 @@ def looked_at(sources: Iterable[Source]) -> tuple[list[tuple[Source, Kept]], lis
 
 
 def read(source: Source) -> Iterator[bytes]:
-    """The bytes of a source; no more than were asked for.
+    """The bytes of a source.
 
     Raises:
         OSError: it cannot be read, or became something else than a file.
     """
-    if source.opened is not None:
-        yield from source.opened(source.path)
+    if source.read is not None:
+        yield from source.read()
         return
     handle = os.open(source.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     with os.fdopen(handle, "rb", buffering=0) as file:
-        file.seek(source.start)
-        left = (source.end - source.start) if source.end is not None else None
-        while (left is None or left > 0) and (chunk := file.read(_CHUNK if left is None else min(left, _CHUNK))):
-            left = None if left is None else left - len(chunk)
+        while chunk := file.read(_CHUNK):
             yield chunk
 
 
@@ -159,7 +156,7 @@ def _pack(
 
 
 def _look(source: Source) -> Kept:
-    status = source.path.lstat()
+    status = source.status or source.path.lstat()
     kept = Kept(
         name=source.name,
         kind="file",

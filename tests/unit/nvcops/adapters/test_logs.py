@@ -110,7 +110,7 @@ def test_a_rotation_while_the_files_are_opened_loses_nothing(
 ) -> None:
     written(log, [line(-2, number=2)], -2)
     written(log.with_name("application.log.1"), [line(-3, number=1)], -3)
-    real, rotated = logs._family, False
+    real, rotated = logs.family, False
 
     def rotating(path: Path) -> list[Path]:
         nonlocal rotated
@@ -122,7 +122,7 @@ def test_a_rotation_while_the_files_are_opened_loses_nothing(
             written(log, [line(-1, number=3)], -1)
         return names
 
-    monkeypatch.setattr(logs, "_family", rotating)
+    monkeypatch.setattr(logs, "family", rotating)
     assert [event.fields["number"] for event in bank.events("bank", *DAY)] == [1, 2, 3]
 
 
