@@ -19,6 +19,7 @@ from nvcops.adapters.runs.schedule import cadences
 from nvcops.adapters.runs.serve import Job, Life, Server
 from nvcops.core import procedures, schedule
 from nvcops.core.backups import Backups
+from nvcops.core.cluster import Failover
 from nvcops.core.errors import ManifestError, NotFoundError
 from nvcops.core.evidence import Redactor
 from nvcops.core.manifest import Manifest
@@ -124,4 +125,27 @@ def server(runs: Runs, on_step: Callable[[RunRecord, StepRecord], None]) -> Serv
     lives: list[tuple[str, Life]] = []
     if runs.manifest.backups and runs.manifest.backups.engine == "native":
         lives.append(("transaction log", receiver(runs.manifest)))
+    if runs.manifest.cluster and runs.manifest.cluster.guard:
+        jobs.append(guard(runs))
     return Server(runs, jobs, lives, on_step=on_step)
+
+
+def guard(runs: Runs) -> Job:
+    """What fences a primary that is certainly gone and frees its lease; a run proves afterwards what came of it.
+
+    Raises:
+        ManifestError: there is no [cluster] of a [database], or a secret cannot be read.
+    """
+    from nvcops.adapters.programs import Programs
+    from nvcops.adapters.target import guarded_cluster
+
+    def told(failover: Failover) -> None:
+        runs.notify(failover.sentence)
+        options = {"old": failover.old, "guard": failover.sentence}
+        runs.enqueue(procedures.find("fail-over"), failover.began, options, "guard")
+
+    cluster = guarded_cluster(runs.manifest, Programs(runs.manifest.control))
+    if cluster is None:
+        raise ManifestError("there is nothing to guard: platform.toml has no [cluster] of a [database]")
+    watch = cluster.guard(told)
+    return watch.name, watch.interval_s, watch
