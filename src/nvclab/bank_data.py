@@ -13,6 +13,7 @@ from nvclab.parts import bank
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from nvclab.cluster import Cluster
     from nvclab.layout import Layout
     from nvclab.pair import Pair
 
@@ -27,7 +28,7 @@ class BankData:
     """Schema and customers of the bank in `databases`. Secrets reach programs as files, never as arguments."""
 
     layout: Layout
-    databases: Pair
+    databases: Pair | Cluster
     cache_url: str
     users: int
 

@@ -55,6 +55,7 @@ def cli() -> None:
 )
 @click.option("--http-port", type=click.IntRange(1, 65_535), help="The bank's front door; default: a free port.")
 @click.option("--synchronous-backup", is_flag=True, help="A payment waits for the transaction-log backup: RPO 0.")
+@click.option("--ha", is_flag=True, help="The database is a cluster that Patroni manages, with etcd.")
 @click.option("--detach", is_flag=True, help="Return when the lab is ready instead of staying until Ctrl-C.")
 def up(folder: Path, detach: bool, **wished: Any) -> None:
     """Start the lab, and say when it is ready."""
@@ -180,6 +181,16 @@ def part_command(verb: str, name: str, folder: Path) -> None:
         click.echo(sentence)
 
 
+@cli.command("host")
+@click.argument("verb", type=click.Choice(["crash", "freeze", "partition", "fence", "mend"]))
+@click.argument("name")
+@_folder
+def host_command(verb: str, name: str, folder: Path) -> None:
+    """Let a host crash, freeze or be cut off; put it off for certain (fence); undo all of that (mend)."""
+    for sentence in _ask(folder, {"command": "host", "verb": verb, "name": name})["said"]:
+        click.echo(sentence)
+
+
 cli.add_command(demo)
 
 
@@ -227,6 +238,10 @@ def _told(found: dict[str, Any]) -> str:
         f"  {part['name']:<12}{part['state']:<12}port {part['port'] or '-':<7}pid {part['pid'] or '-':<9}"
         f"restarts {part['restarts']}  {part['problem']}"
         for part in found["parts"]
+    ]
+    lines += [
+        f"  {name}: {seen['role'] or 'no answer'} {seen['state']} timeline {seen['timeline']}"
+        for name, seen in found["cluster"].items()
     ]
     lines += ["", *(f"  fault {item['name']}: {item['said']}" for item in found["faults"])]
     if seen := found["customers"]:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 from nvclab import leftovers, platform_file
 from nvclab.bank_data import BankData
 from nvclab.certificates import Authority
+from nvclab.cluster import Cluster
 from nvclab.customers.part import Customers
-from nvclab.keeper import Keeper
+from nvclab.keeper import Keeper, Part
 from nvclab.layout import INSTANCES, Layout, Record, remove_runtime
 from nvclab.pair import Pair
 from nvclab.parts.bank import Instance
@@ -31,12 +32,14 @@ class Wishes:
     """What the person who starts a lab may choose: users at a time, seconds between two requests of one, a port.
 
     synchronous_backup: a payment is acknowledged when the receiver of the transaction log has it, and not before.
+    ha: the database is a cluster that Patroni manages.
     """
 
     users: int
     think_s: float = 10.0
     http_port: int | None = None
     synchronous_backup: bool = False
+    ha: bool = False
 
 
 @dataclass
@@ -50,7 +53,7 @@ class DataCentre:
     log: Callable[[str], None]
     keeper: Keeper = field(init=False)
     authority: Authority = field(init=False)
-    databases: Pair = field(init=False)
+    databases: Pair | Cluster = field(init=False)
     cache: Valkey = field(init=False)
     proxy: HAProxy = field(init=False)
     instances: dict[str, Instance] = field(init=False)
@@ -61,7 +64,7 @@ class DataCentre:
         layout, ports = self.layout, self.record.ports
         self.keeper = Keeper(self.log)
         self.authority = Authority(layout.at("tls"))
-        self.databases = Pair(layout, self.record, self.keeper)
+        self.databases = (Cluster if self.wishes.ha else Pair)(layout, self.record, self.keeper)
         self.cache = Valkey(ports["cache"], layout.at("data", "cache"), layout.log("cache"))
         self.bank = BankData(layout, self.databases, self.cache.url, self.wishes.users)
         self.instances = {
@@ -127,9 +130,9 @@ class DataCentre:
         self.keeper.stop_all()
         remove_runtime(self.record)
 
-    def _in_order(self) -> dict[str, Postgres | Valkey | Instance | HAProxy | Customers]:
+    def _in_order(self) -> dict[str, Part]:
         return {
-            **self.databases.servers,
+            **self.databases.parts,
             "cache": self.cache,
             **self.instances,
             "proxy": self.proxy,

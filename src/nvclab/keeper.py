@@ -96,11 +96,15 @@ class Keeper:
         due = [kept.due for _, kept in self if kept.due is not None and kept.wanted]
         return max(0.0, min(due) - time.monotonic()) if due else None
 
-    def stop(self, name: str) -> None:
-        """Stop a part, and leave it stopped."""
+    def let_go(self, name: str) -> None:
+        """Look after a part no longer: whatever becomes of it, it is not started again."""
         kept = self[name]
         kept.wanted, kept.due = False, None
-        kept.part.stop()
+
+    def stop(self, name: str) -> None:
+        """Stop a part, and leave it stopped."""
+        self.let_go(name)
+        self[name].part.stop()
 
     def start(self, name: str, deadline_s: float = 30.0) -> None:
         """Start a stopped part, wait until it is ready, and look after it again."""

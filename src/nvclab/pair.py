@@ -19,7 +19,7 @@ from nvclab.parts.postgres import Postgres
 from nvclab.parts.postgres_binaries import Binaries, find_binaries
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from nvclab.keeper import Keeper
     from nvclab.layout import Layout, Record
@@ -85,10 +85,14 @@ class Pair:
         """The other one."""
         return self._other(self.primary)
 
+    @property
+    def parts(self) -> Mapping[str, Postgres]:
+        """What the keeper looks after, in the order of the start."""
+        return self.servers
+
     def url(self, user: str, password: str) -> str:
-        """Where programs find the bank's database: at whichever server is primary. Our passwords need no escaping."""
-        hosts = ",".join(f"127.0.0.1:{server.port}" for server in self.servers.values())
-        return f"postgresql://{user}:{password}@{hosts}/{DATABASE}?target_session_attrs=read-write"
+        """Where programs find the bank's database: at whichever server is primary."""
+        return url(self.servers.values(), user, password)
 
     def begin(self) -> None:
         """Start the primary, made if it is the first time, and give it what it lacks."""
@@ -167,6 +171,12 @@ class Pair:
             settings={**settings(binaries), "log_directory": str(logs), **following},
             binaries=binaries,
         )
+
+
+def url(servers: Iterable[Postgres], user: str, password: str) -> str:
+    """The URL of the bank's database at whichever of the servers is primary. Our passwords need no escaping."""
+    hosts = ",".join(f"127.0.0.1:{server.port}" for server in servers)
+    return f"postgresql://{user}:{password}@{hosts}/{DATABASE}?target_session_attrs=read-write"
 
 
 def settings(binaries: Binaries) -> dict[str, str]:

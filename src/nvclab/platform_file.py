@@ -13,6 +13,7 @@ import tomlkit
 
 from nvclab import database_roles
 from nvclab.certificates import SERVER_NAME
+from nvclab.cluster import HOSTS, SCOPE
 from nvclab.errors import LabError
 from nvclab.layout import INSTANCES, Layout, Record, write_private
 from nvclab.parts.account import NOBODY, is_root
@@ -56,7 +57,7 @@ def write(layout: Layout, record: Record, required_indexes: list[str]) -> Path:
         document = tomlkit.parse(TEMPLATE.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise LabError(f"{TEMPLATE} is missing.", hint="run the lab from a checkout of the repository") from error
-    for fill in (_service, _database, _proxy, _folders, _people, _backups, _recovery, _control):
+    for fill in (_service, _database, _proxy, _folders, _people, _backups, _recovery, _control, _cluster):
         fill(document, layout, record)
     document["database"]["required_indexes"] = required_indexes
     for name, value in _LIMITS.items():
@@ -87,7 +88,7 @@ def _database(document: Any, _layout: Layout, record: Record) -> None:
     database["name"] = database_roles.DATABASE
     database["user"] = database_roles.OPERATIONS
     database["password_file"] = _secret("operations")
-    database["log"] = "logs/primary/postgresql.json"
+    database["log"] = f"logs/{'db-1' if 'etcd' in record.ports else 'primary'}/postgresql.json"
     database["primary"] = _inline({"name": "db-1", "host": "127.0.0.1"})
     standbys = tomlkit.array()
     standbys.append(_inline({"name": "db-2", "host": "127.0.0.1", "port": record.ports["standby"]}))
@@ -133,9 +134,10 @@ def _backups(document: Any, layout: Layout, _record: Record) -> None:
     document["backups"] = backups
 
 
-def _recovery(document: Any, layout: Layout, _record: Record) -> None:
+def _recovery(document: Any, layout: Layout, record: Record) -> None:
     recovery, acknowledgements = tomlkit.table(), tomlkit.table()
-    recovery["data"] = str(layout.at("data", "primary"))
+    data = ("db-1", "data") if "etcd" in record.ports else ("primary",)
+    recovery["data"] = str(layout.at("data", *data))
     recovery["invariants"] = str(INVARIANTS)
     acknowledgements["journal"] = "customers/acknowledgements.jsonl"
     acknowledgements["query"] = tomlkit.string(SETTLED.strip() + "\n", multiline=True)
@@ -147,8 +149,24 @@ def _control(document: Any, layout: Layout, _record: Record) -> None:
     control = tomlkit.table()
     for verb in ("start", "stop", "running", "rebuild"):
         control[verb] = _program(layout, "part", verb, "{name}")
+    for key, verb in (("fence", "fence"), ("break_host", "{kind}"), ("mend_host", "mend")):
+        control[key] = _program(layout, "host", verb, "{name}")
     control["deadline"] = "90 s"
     document["control"] = control
+
+
+def _cluster(document: Any, _layout: Layout, record: Record) -> None:
+    if "etcd" not in record.ports:
+        return
+    cluster = tomlkit.table()
+    cluster["scope"] = SCOPE
+    members = tomlkit.array().multiline(multiline=True)
+    for host in HOSTS:
+        members.append(_inline({"name": host, "url": f"http://127.0.0.1:{record.ports[f'{host} rest']}"}))
+    cluster["members"] = members
+    cluster["etcd"] = [f"http://127.0.0.1:{record.ports['etcd']}"]
+    cluster["guard"] = True
+    document["cluster"] = cluster
 
 
 def _program(layout: Layout, *words: str) -> list[str]:

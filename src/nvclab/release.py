@@ -29,7 +29,11 @@ def lay(releases: Path) -> Path:
     path = releases / f"nvcbank-{number}.zip"
     fresh = path.with_suffix(".new")
     with zipfile.ZipFile(fresh, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, content in (*_package(), ("requirements.txt", _LOCK.read_bytes()), ("VERSION", f"{number}\n".encode())):
+        for name, content in (
+            *_package(),
+            ("requirements.txt", _LOCK.read_bytes()),
+            ("VERSION", f"{number}\n".encode()),
+        ):
             archive.writestr(zipfile.ZipInfo(name, _EPOCH), content)
     fresh.replace(path)
     return path

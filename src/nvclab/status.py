@@ -6,6 +6,8 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
+from nvclab.cluster import Cluster
+
 if TYPE_CHECKING:
     from nvclab.data_centre import DataCentre
     from nvclab.faults.board import FaultBoard
@@ -37,10 +39,19 @@ def of(centre: DataCentre, board: FaultBoard) -> dict[str, Any]:
             }
             for (name, item), state in zip(kept, states, strict=True)
         ],
+        "cluster": _cluster(centre),
         "faults": board.active(),
         "users": centre.wishes.users,
         "customers": figures(centre),
     }
+
+
+def _cluster(centre: DataCentre) -> dict[str, Any]:
+    """What each host's Patroni says of itself; empty without a cluster."""
+    if not isinstance(centre.databases, Cluster):
+        return {}
+    said = {name: host.patroni() for name, host in centre.databases.hosts.items()}
+    return {name: {key: found.get(key) for key in ("role", "state", "timeline")} for name, found in said.items()}
 
 
 def figures(centre: DataCentre) -> dict[str, Any]:

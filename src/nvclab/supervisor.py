@@ -18,11 +18,12 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from nvclab import leftovers, status
+from nvclab import cluster, leftovers, status
 from nvclab.control import Answer, Server
 from nvclab.data_centre import DataCentre, Wishes
 from nvclab.errors import LabError, explained
 from nvclab.faults.board import FaultBoard
+from nvclab.host_control import HostControl
 from nvclab.layout import PORT_NAMES, Layout, make_runtime, new_record
 from nvclab.part_control import PartControl
 from nvclab.parts.process import free_ports, port_is_free
@@ -109,8 +110,8 @@ class Supervisor:
             raise LabError(f"The supervisor knows no command {name!r}.", hint=f"status, down, {', '.join(_ACTS)}")
         if self._starting:
             raise LabError("The lab is still starting.", hint="nvclab status shows when it is ready")
-        if name == "part" and question.get("verb") == "running":
-            return {"ok": True, "running": PartControl(centre).running(str(question["name"]))}
+        if (name, question.get("verb")) in _AT_ONCE:
+            return _AT_ONCE[name, str(question["verb"])](centre, str(question["name"]))
         command = _Command(question, Future())
         self._events.put(command)
         try:
@@ -148,7 +149,8 @@ class Supervisor:
             if not port_is_free(wished):
                 raise LabError(f"Port {wished} is taken.", hint="leave --http-port out, or choose another")
             chosen["http"] = wished
-        rest = [name for name in PORT_NAMES if name not in chosen]
+        names = (*PORT_NAMES, *(cluster.PORT_NAMES if self.wishes.ha else ()))
+        rest = [name for name in names if name not in chosen]
         return {**chosen, **dict(zip(rest, free_ports(len(rest), avoid=chosen.values()), strict=True))}
 
     @contextlib.contextmanager
@@ -190,8 +192,24 @@ def _part(centre: DataCentre, _: FaultBoard, question: Answer) -> list[str]:
     return [verbs[str(question["verb"])](str(question["name"]))]
 
 
+def _mend(centre: DataCentre, _: FaultBoard, question: Answer) -> list[str]:
+    return [HostControl(centre).mend(str(question["name"]))]
+
+
+def _said(sentence: str) -> Answer:
+    return {"ok": True, "said": [sentence]}
+
+
+# What cannot wait until the main thread has time, and does not need it.
+_AT_ONCE: dict[tuple[str, str], Callable[[DataCentre, str], Answer]] = {
+    ("part", "running"): lambda centre, name: {"ok": True, "running": PartControl(centre).running(name)},
+    ("host", "crash"): lambda centre, name: _said(HostControl(centre).crash(name)),
+    ("host", "fence"): lambda centre, name: _said(HostControl(centre).fence(name)),
+    ("host", "freeze"): lambda centre, name: _said(HostControl(centre).freeze(name)),
+    ("host", "partition"): lambda centre, name: _said(HostControl(centre).partition(name)),
+}
 # What takes time, or changes something: done one after the other on the main thread.
-_ACTS = {"fault": _inject, "heal": _heal, "part": _part}
+_ACTS = {"fault": _inject, "heal": _heal, "part": _part, "host": _mend}
 
 
 def main(folder: Path, wishes: Wishes, progress: Callable[[dict[str, Any]], None]) -> int:

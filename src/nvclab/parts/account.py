@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from pathlib import Path
 
 from nvclab.errors import MissingPart
@@ -36,15 +37,15 @@ def give(path: Path) -> Path:
     return path
 
 
-def dying_with_parent(*, as_database_owner: bool = False) -> list[str]:
-    """Command prefix: the program gets SIGKILL when its parent dies, and the database owner's account if asked.
+def dying_with_parent(number: signal.Signals = signal.SIGKILL, *, as_database_owner: bool = False) -> list[str]:
+    """Command prefix: the program gets a signal when its parent dies, and the database owner's account if asked.
 
     The signal is asked for after the account is changed, because that change would forget it.
     """
     setpriv = shutil.which("setpriv")
     if setpriv is None:
         raise MissingPart("The program setpriv is not installed.", hint="apt-get install util-linux")
-    prefix = [setpriv, "--pdeathsig", "KILL"]
+    prefix = [setpriv, "--pdeathsig", number.name.removeprefix("SIG")]
     if as_database_owner and is_root():
         prefix += ["--reuid", str(NOBODY), "--regid", str(NOBODY), "--clear-groups", *_reach()]
     return [*prefix, "--"]

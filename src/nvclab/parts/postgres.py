@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import psycopg
 from psycopg.conninfo import make_conninfo
 
+from nvclab import leftovers
 from nvclab.parts import shared_memory
 from nvclab.parts.account import give
 from nvclab.parts.postgres_binaries import Binaries, find_binaries
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 ADMINISTRATOR = "postgres"
-_HBA = """\
+HBA = """\
 # type  database     user  address        method
 local   all          all                  scram-sha-256
 host    all          all   127.0.0.1/32   scram-sha-256
@@ -109,8 +110,8 @@ class Postgres:
         """Write postgresql.conf and pg_hba.conf; `changes` override settings until the next call."""
         lines = {**self._basic_settings(), **self.settings, **changes}
         text = "".join(f"{name} = {_quoted(value)}\n" for name, value in lines.items())
-        _replace(self.data / "postgresql.conf", text)
-        _replace(self.data / "pg_hba.conf", _HBA)
+        replace_file(self.data / "postgresql.conf", text)
+        replace_file(self.data / "pg_hba.conf", HBA)
 
     def reload(self, **changes: str) -> None:
         """Write the configuration with `changes` and have the running server read it."""
@@ -156,22 +157,23 @@ class Postgres:
         self.process.stop(deadline_s)
         self.forget_shared_memory()
 
+    def power_off(self) -> None:
+        """Kill -9 the server with all its sessions; when it returns nobody works in its data any more."""
+        self.process.kill()
+        leftovers.end_all(lambda: leftovers.working_in(self.data))
+        leftovers.forget_server(self.data / "postmaster.pid")
+
+    def signal_all(self, number: signal.Signals) -> None:
+        """Signal the server and all its sessions."""
+        leftovers.signal_all(self.data, number)
+
     def forget_shared_memory(self) -> None:
         """Remove the segment that a killed server left; nothing to do is fine."""
         shared_memory.remove_orphan(self.data / "postmaster.pid")
 
     def _basic_settings(self) -> dict[str, str]:
-        return {
-            "listen_addresses": "127.0.0.1",
-            "port": str(self.port),
-            "unix_socket_directories": str(self.sockets),
-            "timezone": _TIME_ZONE,
-            "log_timezone": _TIME_ZONE,
-            "datestyle": "iso, ymd",
-            "lc_messages": "C",
-            # Files inside the data folder instead of /dev/shm: a kill leaves nothing outside.
-            "dynamic_shared_memory_type": "mmap",
-        }
+        where = {"listen_addresses": "127.0.0.1", "port": str(self.port)}
+        return {**where, "unix_socket_directories": str(self.sockets), **COMMON}
 
     def _tool(self, program: str, *arguments: str) -> None:
         argv = [self.binaries.path(program), *arguments]
@@ -220,6 +222,17 @@ def temporary(
 _TIME_ZONE = "UTC" if Path("/usr/share/zoneinfo/UTC").exists() else "GMT"
 
 
+# Of every server, whoever configures it.
+COMMON: Mapping[str, str] = {
+    "timezone": _TIME_ZONE,
+    "log_timezone": _TIME_ZONE,
+    "datestyle": "iso, ymd",
+    "lc_messages": "C",
+    # Files inside the data folder instead of /dev/shm: a kill leaves nothing outside.
+    "dynamic_shared_memory_type": "mmap",
+}
+
+
 def _quoted(value: str) -> str:
     return "'" + value.replace("\\", "\\\\").replace("'", "''") + "'"
 
@@ -229,7 +242,7 @@ def _touch(path: Path) -> Path:
     return path
 
 
-def _replace(path: Path, text: str) -> None:
+def replace_file(path: Path, text: str) -> None:
     """Write a configuration file whole or not at all."""
     fresh = path.with_name(f"{path.name}.new")
     fresh.touch(mode=0o600)

@@ -39,12 +39,13 @@ class Process:
     env: Mapping[str, str] = field(default_factory=dict)
     as_database_owner: bool = False
     stop_signal: signal.Signals = signal.SIGTERM
+    death_signal: signal.Signals = signal.SIGKILL  # what it gets when we die
     _popen: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Start the program; PartFailed when it cannot be started at all."""
         self.log.parent.mkdir(parents=True, exist_ok=True)
-        prefix = dying_with_parent(as_database_owner=self.as_database_owner)
+        prefix = dying_with_parent(self.death_signal, as_database_owner=self.as_database_owner)
         with self.log.open("ab") as log:
             try:
                 self._popen = subprocess.Popen(
@@ -79,10 +80,18 @@ class Process:
             return
         self.send(self.stop_signal)
         self.send(signal.SIGCONT)  # a frozen process hears nothing else
+        if not self.ends_within(deadline_s):
+            self.kill()
+
+    def ends_within(self, deadline_s: float) -> bool:
+        """Wait for its end, and say whether it came."""
+        if self._popen is None:
+            return True
         try:
             self._popen.wait(deadline_s)
         except subprocess.TimeoutExpired:
-            self.kill()
+            return False
+        return True
 
     def kill(self) -> None:
         """Kill -9 and wait for the end."""
