@@ -186,21 +186,29 @@ def world(
     """A running server with everything that its backups need."""
     given = {"wal_level": "replica", "summarize_wal": "on", **(settings or {})}
     with postgres.temporary(durable=durable, settings=given, wheel=wheel) as server:
-        with server.connect() as connection:
-            connection.execute(f"CREATE ROLE nvcops_backup LOGIN REPLICATION PASSWORD '{ROLE_PASSWORD}'".encode())
-            connection.execute("GRANT pg_read_all_data, pg_read_all_stats TO nvcops_backup")
-            connection.execute("GRANT EXECUTE ON FUNCTION pg_switch_wal, pg_create_restore_point TO nvcops_backup")
-        if encrypted:
-            secret(folder / "key", base64.b64encode(os.urandom(32)).decode())
-            more += f'\nkey_file = "{folder}/key"'
-        secret(folder / "password", ROLE_PASSWORD)
-        yield World(server, folder, repository_of(server, folder, database=database, more=more))
+        yield prepared(server, folder, encrypted=encrypted, database=database, more=more)
+
+
+def prepared(
+    server: Postgres, folder: Path, *, encrypted: bool = False, database: str = "postgres", more: str = ""
+) -> World:
+    """Everything that the backups of a running server need."""
+    with server.connect() as connection:
+        connection.execute(f"CREATE ROLE nvcops_backup LOGIN REPLICATION PASSWORD '{ROLE_PASSWORD}'".encode())
+        connection.execute("GRANT pg_read_all_data, pg_read_all_stats TO nvcops_backup")
+        connection.execute("GRANT EXECUTE ON FUNCTION pg_switch_wal, pg_create_restore_point TO nvcops_backup")
+    if encrypted:
+        secret(folder / "key", base64.b64encode(os.urandom(32)).decode())
+        more += f'\nkey_file = "{folder}/key"'
+    secret(folder / "password", ROLE_PASSWORD)
+    return World(server, folder, repository_of(server, folder, database=database, more=more))
 
 
 def repository_of(server: Postgres, folder: Path, *, database: str = "postgres", more: str = "") -> Repository:
     text = _PLATFORM.format(
         folder=folder, port=server.port, binaries=server.binaries.folder, database=database, more=more
     )
+    (folder / "platform.toml").write_text(text, encoding="utf-8")
     return open_repository(parse(text, folder / "platform.toml"))
 
 
