@@ -6,26 +6,18 @@ import datetime as dt
 from collections.abc import Mapping
 
 from nvcops.core.checks import Check, Finding, Verdict
-from nvcops.core.manifest import Manifest
 from nvcops.core.procedures import find, procedure
 from nvcops.core.runs import Run, Signed
 from nvcops.core.target import Target
 from nvcops.database.servers import server_findings, servers
 from nvcops.health import kpi, parts
+from nvcops.recovery.morning import recovery, recovery_findings
 
 # --- Rules ---
 
-BACKUPS = Check("recovery.backups", "Backups", "set up [backups] in platform.toml; without a restore nobody knows")
 PART = Check("morning.part", "Part of the morning", "read its lines above, the worst first")
 REVIEW = Check("morning.review", "Security alerts reviewed", "")
 MORNING = ("daily-health-check", "db-performance-check", "security-events-summary")
-
-
-def backups_finding(manifest: Manifest) -> Finding:
-    """A backup is good when it was restored: as long as nothing did that, nothing is known."""
-    if manifest.backups is None:
-        return BACKUPS.unknown("no backups are configured")
-    return BACKUPS.unknown(f"nothing has restored a backup from {manifest.backups.repository}")
 
 
 def morning_findings(verdicts: Mapping[str, Verdict], review: Signed) -> list[Finding]:
@@ -73,7 +65,8 @@ def daily_health_check(run: Run, target: Target) -> None:
     findings += kpi.kpi_findings(day, recent, manifest, now)
     answering = run.read(kpi.answering, target, now - dt.timedelta(seconds=limits.recent_window), now)
     findings += kpi.answering_findings(answering, manifest.objectives)
-    findings.append(backups_finding(manifest))
+    repository = str(manifest.backups.repository) if manifest.backups else ""
+    findings += recovery_findings(run.read(recovery, target, now), repository, limits, now)
     run.conclude(findings)
 
 

@@ -6,13 +6,14 @@ from collections.abc import Iterator
 
 import msgspec
 
-from nvcops.core.backups import CATALOGUE_CHECK, Audit, Cause, Fault
+from nvcops.core.backups import Audit, Cause, Fault
 from nvcops.core.checks import Check, Finding, Verdict
 from nvcops.core.errors import StateError, TargetError
 from nvcops.core.procedures import procedure
 from nvcops.core.runs import Run, conduct
 from nvcops.core.target import Target
 from nvcops.core.units import Bytes
+from nvcops.recovery.standing import CATALOGUE
 
 # --- Facts ---
 
@@ -39,7 +40,6 @@ def chain(target: Target, *, deep: bool) -> ChainReading:
 
 FAULTS_MAX = 20
 CHAIN = Check("recovery.chain", "Every point in time can be restored", "nvcops run backup-audit, when it can be read")
-CATALOGUE = Check(CATALOGUE_CHECK, "Catalogue of backups", "")
 _AGAIN = "then take a full backup: nvcops run database-backup --full"
 NEXT_STEPS = {
     Cause.MISSING: f"put it back from a copy of the repository, or off the server's pg_wal; else {_AGAIN}",

@@ -78,12 +78,14 @@ def random_point(kept: KeptRange, seed: str) -> dt.datetime:
     return kept.oldest + (kept.newest - kept.oldest) * random.Random(seed).random()  # noqa: S311 - no secret
 
 
-def loss_finding(live: LiveSnapshot) -> Finding:
-    """How much acknowledged work a death of the primary at that moment would have cost."""
+def loss_finding(live: LiveSnapshot, limits: Limits, *, synchronous: bool) -> Finding:
+    """How much acknowledged work a death of the primary at that moment would have cost: none where commits wait."""
     if live.covered_s is None:
-        return proof.LOSS.finding(Verdict.CRITICAL, "the repository did not get the log at all", limit="0 s")
-    verdict = Verdict.WARNING if live.covered_s else Verdict.OK
-    return proof.LOSS.finding(verdict, f"{Seconds(live.covered_s)} of acknowledged work", limit="0 s")
+        return proof.LOSS.finding(Verdict.CRITICAL, "the repository did not get the log at all")
+    observed = f"{Seconds(live.covered_s)} of acknowledged work"
+    if synchronous:
+        return proof.LOSS.finding(Verdict.WARNING if live.covered_s else Verdict.OK, observed, limit="0 s")
+    return proof.LOSS.at_most(Seconds(live.covered_s), limits.archive_lag, observed=observed)
 
 
 # --- Procedures ---
@@ -127,7 +129,11 @@ def _live(run: Run, target: Target) -> tuple[LiveSnapshot | None, list[Finding]]
         live = run.step("read the books of the live data at one LSN", snapshot, target, run.id)
     except StepFailed as error:
         return None, [proof.SAME.unknown(error.sentence)]
-    return (live, [loss_finding(live)]) if live else (None, [])
+    if not live:
+        return None, []
+    backups = target.manifest.backups
+    synchronous = backups is not None and backups.synchronous
+    return live, [loss_finding(live, target.manifest.limits, synchronous=synchronous)]
 
 
 def _drilled(run: Run, target: Target, to: RestoreTarget, model: Model, live: LiveSnapshot | None) -> list[Finding]:

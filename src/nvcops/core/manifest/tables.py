@@ -263,6 +263,7 @@ class BackupsEntry(_Table, frozen=True, kw_only=True):
     spool: Path | None = None
     scratch: Path | None = None
     slot: Annotated[str, msgspec.Meta(pattern="^[a-z0-9_]{1,63}$")] = "nvcops"
+    synchronous: bool = False
     full_every: Seconds = Seconds(7 * 86400)
     rate_max: Bytes | None = None
     application: Path | None = None

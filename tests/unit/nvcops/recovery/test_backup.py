@@ -10,15 +10,8 @@ import pytest
 from nvcops.core.backups import Audit, Cause, DatabaseBackup, Entry, Fault, Kind, ReceiverState, Room, Segment, Stored
 from nvcops.core.checks import Finding, Verdict
 from nvcops.core.manifest import Limits
-from nvcops.recovery.backup import (
-    Arrival,
-    Standing,
-    Taken,
-    backup_findings,
-    growth,
-    platform_point,
-    restorable_finding,
-)
+from nvcops.recovery.backup import Arrival, platform_point, restorable_finding
+from nvcops.recovery.standing import Standing, Taken, backup_findings, growth
 
 NOW = dt.datetime(2026, 11, 22, 16, tzinfo=dt.UTC)
 DAY = dt.timedelta(days=1)
@@ -97,7 +90,7 @@ def test_each_trouble_has_its_line(changed: dict[str, object], check: str, verdi
     [
         ({"running": False}, "recovery.receiver", Verdict.CRITICAL),
         ({"trouble": "the log has a gap"}, "recovery.receiver", Verdict.CRITICAL),
-        ({"synchronous": False}, "recovery.receiver", Verdict.WARNING),
+        ({"synchronous": False}, "recovery.receiver", Verdict.OK),
         ({"lag_s": 61.0}, "recovery.archive", Verdict.WARNING),
         ({"lag_s": 601.0}, "recovery.archive", Verdict.CRITICAL),
         ({"lag_s": None}, "recovery.archive", Verdict.UNKNOWN),
@@ -185,3 +178,9 @@ def test_a_backup_is_restorable_when_all_of_it_was_read_back() -> None:
     ]
     expected = [Verdict.OK, Verdict.UNKNOWN, Verdict.CRITICAL, Verdict.CRITICAL, Verdict.CRITICAL]
     assert [line.verdict for line in verdicts] == expected
+
+
+def test_commits_must_wait_only_where_the_manifest_says_so() -> None:
+    behind = msgspec.structs.replace(WELL, synchronous=False)
+    assert lines(state(receiver=behind, synchronous=True))["recovery.receiver"].verdict is Verdict.CRITICAL
+    assert lines(state(receiver=WELL, synchronous=True))["recovery.receiver"].verdict is Verdict.OK
