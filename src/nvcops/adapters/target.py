@@ -8,6 +8,7 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from nvcops.adapters.backup.native import NativeBackups
+from nvcops.adapters.backup.platform_files import RepositoryFiles
 from nvcops.adapters.backup.repository import open_repository
 from nvcops.adapters.backup.restores import open_restores
 from nvcops.adapters.clients import JournalledClients
@@ -48,6 +49,7 @@ def connect(manifest: Manifest) -> Target:
         logs=LogFiles(_logs(manifest)),
         control=control,
         backups=open_backups(manifest) if manifest.backups else None,
+        files=RepositoryFiles(open_repository(manifest), manifest) if manifest.backups else None,
         restores=open_restores(manifest) if manifest.backups else None,
         cluster=cluster,
         clients=_clients(manifest, cluster),

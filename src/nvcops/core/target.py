@@ -17,6 +17,7 @@ from nvcops.core.backups import Backups
 from nvcops.core.clients import Clients
 from nvcops.core.cluster import Cluster, Control
 from nvcops.core.errors import TargetError
+from nvcops.core.files import PlatformFiles
 from nvcops.core.manifest import Manifest
 from nvcops.core.restores import Restores
 
@@ -263,6 +264,7 @@ class Target:
     logs: Logs
     control: Control
     backups: Backups | None = None
+    files: PlatformFiles | None = None
     restores: Restores | None = None
     cluster: Cluster | None = None
     clients: Clients | None = None

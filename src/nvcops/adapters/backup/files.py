@@ -19,6 +19,7 @@ from nvcops.core.errors import StateError
 from nvcops.core.schedule import now
 
 _FILES_MAX = 200_000
+_TOLD_MAX = 50
 _ENDINGS = ("-A", "-C", "-L")
 
 
@@ -37,12 +38,14 @@ def keep(
     sources: Sequence[Source],
     *,
     left_out: Iterable[str] = (),
+    unreadable: Iterable[str] = (),
     marks: Iterable[Mark] = (),
     strict: bool = False,
 ) -> Outcome:
     """Keep files as one entry; one that has the draft's id already is answered. A failure leaves nothing.
 
-    A file that cannot be read is left out, and said; `strict`: it is a StateError.
+    A file that cannot be read is left out, and said, with those ("path: why") that are known already; `strict`: it is
+    a StateError.
 
     Raises:
         LockHeld: other files are being backed up, or removed.
@@ -54,10 +57,12 @@ def keep(
         if entered := next((entry for entry in entries if entry.id == draft.id), None):
             return _outcome(entered, read_index(repository, entered.id).files, 0, ())
         _sweep(repository, {entry.id for entry in entries})
-        found, unreadable = looked_at(sources)
-        if strict and unreadable:
-            raise StateError(unreadable[0], hint="it has to be readable for whoever runs nvcops")
-        gone = (*left_out, *(line.partition(": ")[0].lstrip("/") for line in unreadable))
+        found, cannot = looked_at(sources)
+        if strict and cannot:
+            raise StateError(cannot[0], hint="it has to be readable for whoever runs nvcops")
+        missing = (*unreadable, *cannot)
+        gone = (*left_out, *(line.partition(": ")[0].lstrip("/") for line in missing))
+        draft = msgspec.structs.replace(draft, note=f"without {'; '.join(missing[:_TOLD_MAX])}" if missing else "")
         index = FileIndex(id=draft.id, files=tuple(kept for _, kept in found), left_out=gone, marks=tuple(marks))
         try:
             index, objects = _objects(repository, draft, entries, index, found)
@@ -67,7 +72,7 @@ def keep(
             _sweep(repository, {entry.id for entry in repository.catalogue.entries()})
             raise
         added = sum(stored.raw_bytes for stored in objects if stored.key.startswith(f"backups/{draft.id}/"))
-        return _outcome(entry, index.files, added, unreadable)
+        return _outcome(entry, index.files, added, missing)
 
 
 def _objects(

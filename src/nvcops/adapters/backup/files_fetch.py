@@ -31,9 +31,9 @@ def fetch(repository: Repository, files: Sequence[Kept], path_of: Callable[[Kept
     for link in (file for file in files if file.kind == "link"):
         path_of(link).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         path_of(link).symlink_to(link.link)
-        _own(path_of(link), link)
+        own(path_of(link), link)
     for folder in reversed(folders):  # the innermost first: permissions may close the outer ones
-        _own(path_of(folder), folder)
+        own(path_of(folder), folder)
 
 
 def _fetch_pack(repository: Repository, pack: str, files: Sequence[Kept], path_of: Callable[[Kept], Path]) -> None:
@@ -71,7 +71,7 @@ def _new_file(path: Path, file: Kept) -> Iterator[int]:
         os.fsync(out)
     finally:
         os.close(out)
-    _own(path, file)
+    own(path, file)
 
 
 def _write(out: int, chunk: bytes | memoryview) -> None:
@@ -80,8 +80,19 @@ def _write(out: int, chunk: bytes | memoryview) -> None:
         rest = rest[os.write(out, rest) :]
 
 
-def _own(path: Path, file: Kept) -> None:
-    """Give it its owner (where we are root), permissions and time."""
+def copied(path: Path, into: Path, file: Kept) -> None:
+    """Copy a file or a link, with what is known of it, durably; nothing may be by that name yet."""
+    if file.kind == "link":
+        into.symlink_to(file.link)
+        own(into, file)
+        return
+    with path.open("rb") as source, _new_file(into, file) as out:
+        while chunk := source.read(_CHUNK):
+            _write(out, chunk)
+
+
+def own(path: Path, file: Kept) -> None:
+    """Give a path its owner (where we are root), permissions and time."""
     if os.geteuid() == 0:
         os.chown(path, file.uid, file.gid, follow_symlinks=False)
     if file.kind != "link":
@@ -111,3 +122,23 @@ class _Raw:
             if piece:
                 yield piece
             self._position, self._rest = self._position + len(piece), self._rest[len(piece) :]
+
+
+def contents(repository: Repository, files: Sequence[Kept]) -> dict[str, bytes]:
+    """The bytes of small files, by name.
+
+    Raises:
+        Damaged: a digest is not what it was.
+    """
+    found = {file.name: b"" for file in files if not file.pack}
+    for pack in sorted({file.pack for file in files if file.pack}):
+        with repository.store.open(pack) as stored:
+            raw = _Raw(unseal(stored, repository.sealing))
+            seen: dict[int, bytes] = {}
+            for file in sorted((file for file in files if file.pack == pack), key=lambda file: file.offset):
+                if file.offset not in seen:
+                    seen[file.offset] = b"".join(raw.between(file.offset, file.offset + file.size))
+                found[file.name] = seen[file.offset]
+                if hashlib.sha256(found[file.name]).hexdigest() != file.sha256:
+                    raise Damaged(f"{file.name} in {pack} is not what was stored")
+    return found
