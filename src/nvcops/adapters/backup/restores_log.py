@@ -85,7 +85,8 @@ def read_log(
         for segment in wal.segments(repository, database.system_identifier)
         if segment.system_identifier == database.system_identifier
     ]
-    histories = [segment for segment in listed if _HISTORY.fullmatch(segment.name)]
+    named = {segment.name: segment for segment in listed if _HISTORY.fullmatch(segment.name)}
+    histories = list(named.values())  # each once: what is in the repository lies in the spool as well
     branches = {int(history.name[:8], 16): read_branches(repository, history) for history in histories}
     way = find_way(database, branches)
     return choose(way, [s for s in listed if not _HISTORY.fullmatch(s.name)], histories, database, target, everything)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,10 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "backup"))
 import backup_world
 from backup_world import FULL, INCREMENTAL, World
 
+from nvclab.parts.postgres import Postgres
+from nvclab.parts.process import free_ports
 from nvcops.adapters.backup.clone import Clone
+from nvcops.adapters.backup.repository import open_repository
 from nvcops.adapters.backup.restores import NativeRestores
 from nvcops.core.backups import RestoreTarget
 from nvcops.core.manifest import Manifest, parse
@@ -55,6 +58,7 @@ class RestoreWorld:
     manifest: Manifest
     restores: NativeRestores
     folder: Path
+    standby: Postgres | None = None
 
     def pay(self, *keys: str, tell: bool = True) -> None:
         """Commit transfers, and tell their customers."""
@@ -118,6 +122,7 @@ class RestoreWorld:
     def left(self) -> list[str]:
         """What lies about that should not."""
         names = [path.name for path in self.folder.iterdir() if "restor" in path.name]
+        names += [path.name for path in self.world.server.data.parent.iterdir() if "restor" in path.name]
         scratch = self.folder / "state" / "scratch"
         works = self.folder / "state" / "restores" / "works"
         for folder in (scratch, works):
@@ -132,23 +137,59 @@ def restore_world(
     encrypted: bool = False,
     settings: Mapping[str, str] | None = None,
     more: str = "",
-    backups: str = "",
+    pair: bool = False,
 ) -> Iterator[RestoreWorld]:
-    """A server with books, a ledger of acknowledgements, and no backup yet."""
+    """A server with books, a ledger of acknowledgements, and no backup yet; `pair`: and a standby that follows it."""
     (folder / "invariants.sql").write_text(_INVARIANTS, encoding="ascii")
     (folder / "journal").touch()
-    with backup_world.world(folder, encrypted=encrypted, settings=settings) as world:
+    with backup_world.world(folder, encrypted=encrypted, settings=settings) as world, ExitStack() as parts:
         for statement in _SCHEMA.strip().split(";\n"):
             world.execute(statement)
+        grant = "GRANT EXECUTE ON FUNCTION pg_wal_replay_pause, pg_wal_replay_resume TO nvcops_backup"
+        world.execute(grant)
+        standby = parts.enter_context(_following(world)) if pair else None
+        key = f'\nkey_file = "{folder}/key"' if encrypted else ""
         written = backup_world._PLATFORM.format(
             folder=folder,
             port=world.server.port,
             binaries=world.server.binaries.folder,
             database="postgres",
-            more=backups
-            + (f'\nkey_file = "{folder}/key"' if encrypted else "")
-            + _RECOVERY.format(data=folder / "place", folder=folder, more=more),
+            more=key + _RECOVERY.format(data=world.server.data, folder=folder, more=more),
         )
+        if standby:
+            entry = f'standbys = [{{ name = "db-2", host = "127.0.0.1", port = {standby.port} }}]'
+            written = written.replace("[backups]", f"{entry}\n[backups]")
+        written = written.replace('user = "postgres"', f'user = "postgres"\npassword_file = "{folder}/super"')
+        backup_world.secret(folder / "super", world.server.password)
+        (folder / "platform.toml").write_text(written, encoding="utf-8")
         manifest = parse(written, folder / "platform.toml")
+        world.repository = open_repository(manifest)
         restores = NativeRestores(repository=world.repository, manifest=manifest, state=folder / "state" / "restores")
-        yield RestoreWorld(world, manifest, restores, folder)
+        yield RestoreWorld(world, manifest, restores, folder, standby)
+
+
+@contextmanager
+def _following(world: World) -> Iterator[Postgres]:
+    """A standby of the world's server, beside it."""
+    primary = world.server
+    world.execute("SELECT pg_create_physical_replication_slot('db_2')")
+    standby = Postgres(
+        name="db-2",
+        data=primary.data.with_name("standby"),
+        logs=primary.logs,
+        sockets=primary.sockets.with_name("standby-sockets"),
+        port=free_ports(1)[0],
+        password=primary.password,
+        settings={
+            "fsync": "off",
+            "primary_slot_name": "db_2",
+            "primary_conninfo": primary.conninfo(application_name="db-2"),
+        },
+        binaries=primary.binaries,
+    )
+    standby.clone(primary, "postgres", primary.password, "db_2")
+    standby.start()
+    try:
+        yield standby
+    finally:
+        standby.stop()
