@@ -80,16 +80,17 @@ def _look(repository: Repository, memory: Memory, reader: Reader, folder: Path) 
     reader.key_ids = frozenset(entry.key_id for entry in chain.entries)
     files = [*wal.spooled(repository), *wal.stored_segments(repository)]
     listed = {file.key: file for file in repository.store.list("backups/")}
-    histories, damages = _histories(reader, files)
+    histories, unreadable = _histories(reader, files)
     shelf = Shelf(
         entries=entries,
         files=tuple(_shipped_once(files)),
         histories=histories,
         system_identifier=memory.fact("system identifier"),
         newest=memory.fact("newest segment"),
+        unreadable=unreadable,
     )
     layout = lay_out(shelf)
-    damages += [*chain.damages, *layout.damages]
+    damages = [*chain.damages, *layout.damages]
     damages += examine_objects.examine(repository, reader, entries, listed)
     reached, newest = 0, None
     if layout.line is not None and layout.ground.bases:
@@ -140,22 +141,23 @@ def _catalogue(repository: Repository) -> list[tuple[str, bytes]]:
     return found
 
 
-def _histories(reader: Reader, files: Sequence[Segment]) -> tuple[dict[str, str], list[Damage]]:
+def _histories(reader: Reader, files: Sequence[Segment]) -> tuple[dict[str, str], dict[str, tuple[Cause, str]]]:
+    """The texts of the timelines' histories, and what is wrong with those that cannot be read."""
     texts: dict[str, str] = {}
-    damages: list[Damage] = []
+    unreadable: dict[str, tuple[Cause, str]] = {}
     for file in files:
         if history_of(file.name) is not None and not file.partial:
             text = reader.text(file)
             if isinstance(text, str):
                 texts[file.name] = text
             else:
-                damages.append(Damage(cause=text.cause, subject=file.name, sentence=text.sentence))
-    return texts, damages
+                unreadable[file.name] = (text.cause, text.sentence)
+    return texts, unreadable
 
 
 def _shipped_once(files: Sequence[Segment]) -> Iterator[Segment]:
     """The files but those of the spool that are in the repository by now."""
-    stored = {file.name for file in files if file.sha256}
+    stored = {file.name for file in files if file.sha256 and not file.partial}
     return (file for file in files if file.sha256 or file.partial or file.name not in stored)
 
 

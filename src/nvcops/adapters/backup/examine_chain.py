@@ -30,7 +30,8 @@ from nvcops.core.backups import SEGMENT_BYTES, Cause, DatabaseBackup, Entry, Seg
 class Shelf(msgspec.Struct, frozen=True, kw_only=True):
     """What was listed: the entries that are there, the log's files, the texts of the histories.
 
-    `system_identifier` and `newest` (a segment's name) are what earlier audits remember; empty: nothing.
+    `system_identifier` and `newest` (a segment's name) are what earlier audits remember; empty: nothing. `unreadable`
+    are histories that are there and cannot be read, with the cause and a sentence.
     """
 
     entries: tuple[Entry, ...]
@@ -38,6 +39,7 @@ class Shelf(msgspec.Struct, frozen=True, kw_only=True):
     histories: Mapping[str, str]
     system_identifier: str = ""
     newest: str = ""
+    unreadable: Mapping[str, tuple[Cause, str]] = {}
 
     @property
     def owner(self) -> str:
@@ -66,18 +68,19 @@ def lay_out(shelf: Shelf) -> Layout:
     segment_bytes = next((e.database.segment_bytes for e in reversed(backups) if e.database), SEGMENT_BYTES)
     segments = [file for file in own if is_segment(file.name)]
     timelines = {timeline_of(file.name) for file in segments} | {_of(entry).timeline for entry in backups}
-    spans, damages = _histories(shelf.histories)
+    spans, unreadable = _histories(shelf)
     lines = lines_of(spans, timelines | set(spans), segment_bytes)
     line = _main(lines, segments, timelines)
-    damages += [*_foreign(shelf), *_different(own, line)]
+    damages = [*_foreign(shelf), *_different(own, line)]
     if line is None:
+        damages += _told(unreadable, ())
         return Layout(line=None, ground=Ground((), 0, ()), files={}, damages=tuple(damages))
     files = _on(line, segments)
     bases = tuple(_base(entry, backups) for entry in backups if _lies_on(line, entry))
     last = _last(line, files, bases, shelf.newest)
-    unexplained = _unexplained(timelines - set(lines), segments, line, last)
+    unexplained = _unexplained(timelines - set(lines), segments, line, last, unreadable)
     end = max([(last + 1) * segment_bytes, *(damage.gap[1] for damage in unexplained if damage.gap)])
-    damages += unexplained
+    damages += [*unexplained, *_told(unreadable, unexplained)]
     damages += _forks(line, lines, backups, bases, end)
     damages += _gaps(line, files, bases, last)
     damages += _own_logs(line, backups, segments)
@@ -125,17 +128,26 @@ def _parent_trouble(entry: Entry, parent: Entry | None, broken: set[str], gone: 
     return ""
 
 
-def _histories(texts: Mapping[str, str]) -> tuple[dict[int, tuple[Span, ...]], list[Damage]]:
+def _histories(shelf: Shelf) -> tuple[dict[int, tuple[Span, ...]], dict[str, tuple[Cause, str]]]:
+    """What the histories tell, and why some of them tell nothing."""
     spans: dict[int, tuple[Span, ...]] = {}
-    damages: list[Damage] = []
-    for name, text in sorted(texts.items()):
+    unreadable = dict(shelf.unreadable)
+    for name, text in sorted(shelf.histories.items()):
         timeline = history_of(name)
         try:
             if timeline is not None:
                 spans[timeline] = read_history(timeline, text)
         except HistoryError as error:
-            damages.append(Damage(cause=Cause.CORRUPT, subject=name, sentence=f"it is no history: {error}"))
-    return spans, damages
+            unreadable[name] = (Cause.CORRUPT, f"it is no history: {error}")
+    return spans, unreadable
+
+
+def _told(unreadable: Mapping[str, tuple[Cause, str]], said: Iterable[Damage]) -> Iterator[Damage]:
+    """Histories that cannot be read, but for those of which it was said already."""
+    subjects = {damage.subject for damage in said}
+    for name, (cause, sentence) in sorted(unreadable.items()):
+        if name not in subjects:
+            yield Damage(cause=cause, subject=name, sentence=sentence)
 
 
 def _main(lines: Mapping[int, Line], segments: Sequence[Segment], timelines: Iterable[int]) -> Line | None:
@@ -163,7 +175,7 @@ def _foreign(shelf: Shelf) -> Iterator[Damage]:
 def _different(own: Sequence[Segment], line: Line | None) -> Iterator[Damage]:
     digests: dict[str, set[str]] = {}
     for file in own:
-        if file.sha256:
+        if file.sha256 and not file.partial:  # what was received of one is no other content
             digests.setdefault(file.name, set()).add(file.sha256)
     for name, several in sorted(digests.items()):
         if len(several) > 1:
@@ -184,13 +196,16 @@ def gap_of(line: Line, name: str) -> Interval | None:
 
 
 def _on(line: Line, segments: Iterable[Segment]) -> dict[int, Segment]:
-    """The files of the line by number, whole ones before what is being received."""
+    """The files of the line by number. What was received of a segment counts at the end only: elsewhere it is a gap."""
     found: dict[int, Segment] = {}
     for file in segments:
         number = number_of(file.name, line.segment_bytes)
-        if line.timeline_at(number) == timeline_of(file.name) and (number not in found or found[number].partial):
-            found[number] = file
-    return dict(sorted(found.items()))
+        if line.timeline_at(number) == timeline_of(file.name):
+            known = found.setdefault(number, file)
+            if known.partial and not file.partial:
+                found[number] = file
+    last = max(found, default=-1)
+    return {number: file for number, file in sorted(found.items()) if not file.partial or number == last}
 
 
 def _lies_on(line: Line, entry: Entry) -> bool:
@@ -216,7 +231,13 @@ def _last(line: Line, files: Mapping[int, Segment], bases: Sequence[Base], newes
     return max(numbers, default=-1)
 
 
-def _unexplained(timelines: Iterable[int], segments: Sequence[Segment], line: Line, last: int) -> list[Damage]:
+def _unexplained(
+    timelines: Iterable[int],
+    segments: Sequence[Segment],
+    line: Line,
+    last: int,
+    unreadable: Mapping[str, tuple[Cause, str]],
+) -> list[Damage]:
     """Timelines without a history: where their log seems to go on from the line's, that part cannot be reached."""
     found = []
     for timeline in sorted(timelines):
@@ -224,11 +245,12 @@ def _unexplained(timelines: Iterable[int], segments: Sequence[Segment], line: Li
         numbers = [number_of(file.name, line.segment_bytes) for file in files]
         goes_on = numbers and timeline > line.timeline and numbers[0] <= last + 1
         what = f"{_counted(files)} of it" if files else "a backup is of it"
+        cause, why = unreadable.get(history_name(timeline), (Cause.FORK, "it is missing"))
         found.append(
             Damage(
-                cause=Cause.FORK,
+                cause=cause,
                 subject=history_name(timeline),
-                sentence=f"it is missing: nothing says from where timeline {timeline} came, and {what}",
+                sentence=f"{why}: nothing says from where timeline {timeline} came, and {what}",
                 gap=(numbers[0] * line.segment_bytes, (numbers[-1] + 1) * line.segment_bytes) if goes_on else None,
             )
         )
