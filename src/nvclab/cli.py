@@ -1,4 +1,7 @@
-"""`nvclab`: a data centre in a box."""
+"""`nvclab`: a data centre in a box.
+
+What only some commands need is imported in them: a host is fenced within a moment, or the drill measures our imports.
+"""
 
 from __future__ import annotations
 
@@ -14,17 +17,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nvclab import leftovers, supervisor
 from nvclab.control import ask
-from nvclab.data_centre import Wishes
 from nvclab.demo import demo
 from nvclab.errors import LabError, NotRunning, explained
-from nvclab.faults import catalogue
 from nvclab.layout import Layout
 from nvclab.parts.process import tail
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from nvclab.data_centre import Wishes
 
 _DOWN_DEADLINE_S = 60.0
 _folder = click.option(
@@ -59,6 +61,9 @@ def cli() -> None:
 @click.option("--detach", is_flag=True, help="Return when the lab is ready instead of staying until Ctrl-C.")
 def up(folder: Path, detach: bool, **wished: Any) -> None:
     """Start the lab, and say when it is ready."""
+    from nvclab import supervisor
+    from nvclab.data_centre import Wishes
+
     folder = folder.absolute()
     wishes = Wishes(**wished)
     if detach:
@@ -72,6 +77,8 @@ def up(folder: Path, detach: bool, **wished: Any) -> None:
 @click.argument("wished")
 def supervise(folder: Path, wished: str) -> None:
     """Be the supervisor of a detached lab: progress goes to stdout as JSON lines until the lab is ready."""
+    from nvclab import supervisor
+    from nvclab.data_centre import Wishes
 
     def tell(progress: dict[str, Any]) -> None:
         os.write(1, json.dumps(progress).encode() + b"\n")  # nobody reads any more: an error, and the lab ends
@@ -94,6 +101,8 @@ def status(folder: Path, as_json: bool) -> None:
 @_folder
 def down(folder: Path) -> None:
     """End the lab and remove every trace of it outside its folder; fine when none runs."""
+    from nvclab import leftovers
+
     layout = Layout(folder.absolute())
     if not layout.folder.exists():
         click.echo(f"no lab runs in {folder}")
@@ -127,6 +136,8 @@ def _wait_for_end(layout: Layout, end: float) -> None:
 @_json
 def fault(name: str | None, options: tuple[str, ...], folder: Path, listing: bool, as_json: bool) -> None:
     """Break something for real: `nvclab fault NAME [option=value ...]`; `nvclab heal NAME` repairs it."""
+    from nvclab.faults import catalogue
+
     if listing or name is None:
         click.echo(json.dumps(catalogue.as_data(), indent=2) if as_json else catalogue.as_text())
         return
@@ -141,6 +152,8 @@ def fault(name: str | None, options: tuple[str, ...], folder: Path, listing: boo
 @click.option("--all", "everything", is_flag=True, help="Heal every active fault.")
 def heal(name: str | None, folder: Path, everything: bool) -> None:
     """Undo a fault, and wait until it is undone."""
+    from nvclab.faults import catalogue
+
     if (name is None) != everything:
         raise click.UsageError("say which fault to heal, or --all")
     if name is not None:
@@ -182,11 +195,11 @@ def part_command(verb: str, name: str, folder: Path) -> None:
 
 
 @cli.command("host")
-@click.argument("verb", type=click.Choice(["crash", "freeze", "partition", "fence", "mend"]))
+@click.argument("verb", type=click.Choice(["crash", "postmaster", "freeze", "partition", "fence", "mend"]))
 @click.argument("name")
 @_folder
 def host_command(verb: str, name: str, folder: Path) -> None:
-    """Let a host crash, freeze or be cut off; put it off for certain (fence); undo all of that (mend)."""
+    """Let a host crash, freeze, be cut off, or lose its postmaster; put it off for certain (fence); undo that (mend)."""
     for sentence in _ask(folder, {"command": "host", "verb": verb, "name": name})["said"]:
         click.echo(sentence)
 

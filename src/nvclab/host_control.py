@@ -6,6 +6,7 @@ they may be done on any thread, while the supervisor is busy.
 
 from __future__ import annotations
 
+import os
 import signal
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -33,6 +34,14 @@ class HostControl:
         """Kill -9 everything on a host, and keep it down."""
         self._power_off(name)
         return f"{name} has crashed, and stays down"
+
+    def postmaster(self, name: str) -> str:
+        """Kill -9 PostgreSQL's main process alone; whoever looks after it notices."""
+        server = self.centre.databases.servers.get(self._name(name))
+        if server is None:
+            raise LabError(f"{name} is no database server.", hint=", ".join(self.centre.databases.servers))
+        os.kill(server.postmaster(), signal.SIGKILL)
+        return f"the postmaster of {name} is killed"
 
     def fence(self, name: str) -> str:
         """Put a host off; when this returns, nothing runs there."""

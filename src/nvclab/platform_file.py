@@ -88,7 +88,7 @@ def _database(document: Any, _layout: Layout, record: Record) -> None:
     database["name"] = database_roles.DATABASE
     database["user"] = database_roles.OPERATIONS
     database["password_file"] = _secret("operations")
-    database["log"] = f"logs/{'db-1' if 'etcd' in record.ports else 'primary'}/postgresql.json"
+    database["log"] = f"logs/{'db-1' if _is_cluster(record) else 'primary'}/postgresql.json"
     database["primary"] = _inline({"name": "db-1", "host": "127.0.0.1"})
     standbys = tomlkit.array()
     standbys.append(_inline({"name": "db-2", "host": "127.0.0.1", "port": record.ports["standby"]}))
@@ -114,7 +114,7 @@ def _folders(document: Any, layout: Layout, _record: Record) -> None:
 
 
 def _backups(document: Any, layout: Layout, _record: Record) -> None:
-    backups = tomlkit.table()
+    backups = document["backups"]
     backups["repository"] = str(layout.at("backups"))
     backups["user"] = database_roles.BACKUP
     backups["password_file"] = _secret("backup")
@@ -131,32 +131,28 @@ def _backups(document: Any, layout: Layout, _record: Record) -> None:
         "tls/bank.pem",
         "secrets/service.url",
     ]
-    document["backups"] = backups
+    backups["configuration_secrets"] = ["*.key", "*.pem", "*.password", "*.url"]
 
 
 def _recovery(document: Any, layout: Layout, record: Record) -> None:
-    recovery, acknowledgements = tomlkit.table(), tomlkit.table()
-    data = ("db-1", "data") if "etcd" in record.ports else ("primary",)
-    recovery["data"] = str(layout.at("data", *data))
+    recovery = document["recovery"]
+    recovery["data"] = str(layout.at("data", "db-1", "data") if _is_cluster(record) else layout.at("data", "primary"))
     recovery["invariants"] = str(INVARIANTS)
-    acknowledgements["journal"] = "customers/acknowledgements.jsonl"
-    acknowledgements["query"] = tomlkit.string(SETTLED.strip() + "\n", multiline=True)
-    recovery["acknowledgements"] = acknowledgements
-    document["recovery"] = recovery
+    recovery["acknowledgements"]["journal"] = "customers/acknowledgements.jsonl"
+    recovery["acknowledgements"]["query"] = tomlkit.string(SETTLED.lstrip(), multiline=True)
 
 
 def _control(document: Any, layout: Layout, _record: Record) -> None:
-    control = tomlkit.table()
+    control = document["control"]
     for verb in ("start", "stop", "running", "rebuild"):
         control[verb] = _program(layout, "part", verb, "{name}")
     for key, verb in (("fence", "fence"), ("break_host", "{kind}"), ("mend_host", "mend")):
         control[key] = _program(layout, "host", verb, "{name}")
     control["deadline"] = "90 s"
-    document["control"] = control
 
 
 def _cluster(document: Any, _layout: Layout, record: Record) -> None:
-    if "etcd" not in record.ports:
+    if not _is_cluster(record):
         return
     cluster = tomlkit.table()
     cluster["scope"] = SCOPE
@@ -167,6 +163,10 @@ def _cluster(document: Any, _layout: Layout, record: Record) -> None:
     cluster["etcd"] = [f"http://127.0.0.1:{record.ports['etcd']}"]
     cluster["guard"] = True
     document["cluster"] = cluster
+
+
+def _is_cluster(record: Record) -> bool:
+    return "etcd" in record.ports
 
 
 def _program(layout: Layout, *words: str) -> list[str]:

@@ -1,7 +1,8 @@
-"""The bank's current release, laid where a deployment would take it from: one archive of what it needs to run."""
+"""The bank's current release, laid where a deployment would take it from."""
 
 from __future__ import annotations
 
+import shutil
 import zipfile
 from importlib.metadata import version
 from pathlib import Path
@@ -18,9 +19,9 @@ _EPOCH = (1980, 1, 1, 0, 0, 0)  # the archive depends on its contents alone
 
 
 def lay(releases: Path) -> Path:
-    """Write releases/nvcbank-VERSION.zip whole or not at all, and return its path.
+    """Write releases/nvcbank-VERSION.zip, the lock of its requirements and a file VERSION; returns the archive's path.
 
-    It holds the package, the lock of its requirements and a file VERSION; LabError outside of a checkout.
+    LabError outside of a checkout.
     """
     if not _LOCK.exists():
         raise LabError(f"{_LOCK} is missing.", hint="run the lab from a checkout of the repository")
@@ -29,13 +30,11 @@ def lay(releases: Path) -> Path:
     path = releases / f"nvcbank-{number}.zip"
     fresh = path.with_suffix(".new")
     with zipfile.ZipFile(fresh, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, content in (
-            *_package(),
-            ("requirements.txt", _LOCK.read_bytes()),
-            ("VERSION", f"{number}\n".encode()),
-        ):
+        for name, content in _package():
             archive.writestr(zipfile.ZipInfo(name, _EPOCH), content)
     fresh.replace(path)
+    shutil.copyfile(_LOCK, releases / "requirements.txt")
+    releases.joinpath("VERSION").write_text(f"{number}\n", encoding="ascii")
     return path
 
 

@@ -110,8 +110,8 @@ class Supervisor:
             raise LabError(f"The supervisor knows no command {name!r}.", hint=f"status, down, {', '.join(_ACTS)}")
         if self._starting:
             raise LabError("The lab is still starting.", hint="nvclab status shows when it is ready")
-        if (name, question.get("verb")) in _AT_ONCE:
-            return _AT_ONCE[name, str(question["verb"])](centre, str(question["name"]))
+        if (answer := _at_once(centre, question)) is not None:
+            return answer
         command = _Command(question, Future())
         self._events.put(command)
         try:
@@ -196,18 +196,28 @@ def _mend(centre: DataCentre, _: FaultBoard, question: Answer) -> list[str]:
     return [HostControl(centre).mend(str(question["name"]))]
 
 
-def _said(sentence: str) -> Answer:
-    return {"ok": True, "said": [sentence]}
-
-
 # What cannot wait until the main thread has time, and does not need it.
-_AT_ONCE: dict[tuple[str, str], Callable[[DataCentre, str], Answer]] = {
-    ("part", "running"): lambda centre, name: {"ok": True, "running": PartControl(centre).running(name)},
-    ("host", "crash"): lambda centre, name: _said(HostControl(centre).crash(name)),
-    ("host", "fence"): lambda centre, name: _said(HostControl(centre).fence(name)),
-    ("host", "freeze"): lambda centre, name: _said(HostControl(centre).freeze(name)),
-    ("host", "partition"): lambda centre, name: _said(HostControl(centre).partition(name)),
+_HOST_VERBS: dict[str, Callable[[HostControl, str], str]] = {
+    "crash": HostControl.crash,
+    "postmaster": HostControl.postmaster,
+    "freeze": HostControl.freeze,
+    "partition": HostControl.partition,
+    "fence": HostControl.fence,
 }
+
+
+def _at_once(centre: DataCentre, question: Answer) -> Answer | None:
+    """The answer to what is done on the control threads; None for the rest."""
+    verb, name = question.get("verb"), str(question.get("name"))
+    match question.get("command"):
+        case "part" if verb == "running":
+            return {"ok": True, "running": PartControl(centre).running(name)}
+        case "host" if verb in _HOST_VERBS:
+            return {"ok": True, "said": [_HOST_VERBS[verb](HostControl(centre), name)]}
+        case _:
+            return None
+
+
 # What takes time, or changes something: done one after the other on the main thread.
 _ACTS = {"fault": _inject, "heal": _heal, "part": _part, "host": _mend}
 

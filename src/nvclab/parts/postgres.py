@@ -19,6 +19,7 @@ import psycopg
 from psycopg.conninfo import make_conninfo
 
 from nvclab import leftovers
+from nvclab.errors import PartFailed
 from nvclab.parts import shared_memory
 from nvclab.parts.account import give
 from nvclab.parts.postgres_binaries import Binaries, find_binaries
@@ -156,6 +157,13 @@ class Postgres:
         """Stop the server; if it must be killed, remove the shared memory that it leaves."""
         self.process.stop(deadline_s)
         self.forget_shared_memory()
+
+    def postmaster(self) -> int:
+        """The process id of the server, whoever started it; PartFailed when it does not run."""
+        lock = self.data / "postmaster.pid"
+        if not lock.exists():
+            raise PartFailed(f"{self.name} does not run.")
+        return int(lock.read_text(encoding="ascii").split("\n", 1)[0])
 
     def power_off(self) -> None:
         """Kill -9 the server with all its sessions; when it returns nobody works in its data any more."""
