@@ -1,4 +1,4 @@
-"""`make demo`: a live bank and its morning health check, with proof. Every figure printed is measured as you watch."""
+"""`make demo`: a live bank, its backup restored, and its morning, with proof. Every figure is measured as you watch."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ SETTLE_DEADLINE_S = 90
 WATCH_STOP_S = 15
 COMMAND_DEADLINE_S = 180
 MORNING = "morning-health-check"
+RECOVERY = ("database-backup", "test-backup-restore")
 VERDICTS = (0, 1, 2, 3)  # each is an answer: OK, WARNING, CRITICAL, UNKNOWN
 NOTE = "read the summary of the last 24 hours; nothing that needs an incident"
 
@@ -33,6 +34,7 @@ def demo(once: bool, folder: Path, users: int) -> None:
     with _lab(folder, users), _watch(folder):
         _say(f"nvcops watches the bank; the morning begins when it has seen {WATCHED_S} s of customers")
         time.sleep(WATCHED_S)
+        _recovery(folder)
         run = _morning(folder)
         _proof(folder, run)
         if not once:
@@ -62,6 +64,13 @@ def _watch(folder: Path) -> Iterator[None]:
         yield
     finally:
         watch.stop(WATCH_STOP_S)
+
+
+def _recovery(folder: Path) -> None:
+    """Take a backup, restore it beside the live bank, and prove it: what the morning then finds."""
+    _say("a backup is good when it was restored: one is taken, restored beside the bank, and its books are compared")
+    for procedure in RECOVERY:
+        _run("nvcops", "run", procedure, "--target", folder / "platform.toml")
 
 
 def _morning(folder: Path) -> str:
@@ -121,6 +130,7 @@ def _stay(folder: Path) -> None:
     _say("the bank stays open until you press Ctrl-C; in another terminal, try")
     for line in (
         f"nvclab fault --list; nvclab fault stop-standby --dir {here}",
+        f"nvcops backups --target {here}/platform.toml",
         f"scripts/daily_health_check.sh --target {here}/platform.toml",
         f"nvclab heal --all --dir {here}",
         f"nvclab status --dir {here}",

@@ -18,7 +18,9 @@ SELECT
 
 -- name: senders
 -- The connections on which standbys receive the WAL.
-SELECT application_name AS name, state, sync_state FROM pg_stat_replication ORDER BY 1;
+SELECT application_name AS name, state, sync_state FROM pg_stat_replication
+WHERE replay_lsn IS NOT NULL  -- who only receives the log, or takes a backup, replays nothing
+ORDER BY 1;
 
 -- name: slots
 -- Replication slots: one that nobody uses keeps WAL until the disk is full.
