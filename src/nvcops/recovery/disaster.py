@@ -14,7 +14,7 @@ import msgspec
 
 from nvcops.core.backups import RestoreTarget
 from nvcops.core.checks import Check, Finding, Verdict
-from nvcops.core.errors import StepFailed, TargetError
+from nvcops.core.errors import DeadlineExceeded, StepFailed, TargetError
 from nvcops.core.manifest import Limits
 from nvcops.core.procedures import procedure
 from nvcops.core.restores import Purpose, RestorePlan, Verification
@@ -233,9 +233,10 @@ def try_to_start(target: Target, name: str) -> str:
 
 
 @conduct(deadline="5 min", idempotent=True)
-def ready(target: Target) -> str:
-    """Wait until customers find the services ready; why not, empty: they do."""
-    return facts.wait_for_doors(target)
+def ready(target: Target) -> None:
+    """Wait until customers find the services ready."""
+    if trouble := facts.wait_for_doors(target):
+        raise DeadlineExceeded(trouble)
 
 
 @procedure("disaster-recovery", lock="restore", approval=True, needs=["backups", "database"])
