@@ -148,7 +148,7 @@ def restore_world(
         grant = "GRANT EXECUTE ON FUNCTION pg_wal_replay_pause, pg_wal_replay_resume TO nvcops_backup"
         world.execute(grant)
         standby = parts.enter_context(_following(world)) if pair else None
-        key = f'\nkey_file = "{folder}/key"' if encrypted else ""
+        key = 'account = "nobody"' + (f'\nkey_file = "{folder}/key"' if encrypted else "")
         written = backup_world._PLATFORM.format(
             folder=folder,
             port=world.server.port,
