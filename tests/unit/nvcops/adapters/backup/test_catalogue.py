@@ -75,14 +75,12 @@ def test_the_newest_is_vouched_for_by_the_head_that_somebody_kept(catalogue: Cat
     assert catalogue.head() != kept
 
 
-@pytest.mark.parametrize(
-    ("content", "said"), [(b"", "is no entry"), (b"{}", "is no entry"), (b"\xff\xfe", "is no entry")]
-)
-def test_what_is_no_entry_is_named(catalogue: Catalogue, content: bytes, said: str) -> None:
+@pytest.mark.parametrize("content", [b"", b"{}", b"\xff\xfe"])
+def test_what_is_no_entry_is_named(catalogue: Catalogue, content: bytes) -> None:
     for each in range(3):
         catalogue.append(draft(each))
     file(catalogue, 2).write_bytes(content)
-    with pytest.raises(EvidenceError, match=f"entry 2 .*{said}"):
+    with pytest.raises(EvidenceError, match=r"entry 2 .*is no entry"):
         catalogue.entries()
 
 
@@ -90,5 +88,5 @@ def test_a_missing_entry_is_named(catalogue: Catalogue) -> None:
     for each in range(3):
         catalogue.append(draft(each))
     file(catalogue, 2).unlink()
-    with pytest.raises(EvidenceError, match="entry 2 .*missing"):
+    with pytest.raises(EvidenceError, match=r"entry 2 .*missing"):
         catalogue.entries()

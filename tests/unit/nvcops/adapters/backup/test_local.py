@@ -68,7 +68,7 @@ def test_what_fails_in_the_middle_leaves_nothing(store: LocalStore) -> None:
 def test_a_folder_that_is_not_there_yet_is_empty_and_one_that_cannot_be_is_out_of_reach(tmp_path: Path) -> None:
     assert keys(LocalStore(tmp_path / "new")) == []
     away = LocalStore(tmp_path / "unmounted" / "repository")
-    with pytest.raises(Unreachable, match="is its disk mounted|there is no folder"):
+    with pytest.raises(Unreachable, match="there is no folder"):
         keys(away)
     with pytest.raises(Unreachable):
         away.put("k", [b""])

@@ -15,6 +15,13 @@ from nvcops.adapters.backup.locks import hold, hold_file
 from nvcops.core.errors import LockHeld, Unreachable
 
 LEASE_S = 0.6
+_HOLDER = """
+import fcntl, sys, time
+file = open(sys.argv[1], "w")
+fcntl.flock(file, fcntl.LOCK_EX)
+print("held", flush=True)
+time.sleep(60)
+"""
 
 
 class Bucket:
@@ -34,17 +41,17 @@ class Bucket:
 
 def test_a_folder_has_one_holder(tmp_path: Path) -> None:
     store = LocalStore(tmp_path / "repository")
-    with hold(store, "backup"), hold(store, "other"):
+    with hold(store, "backup") as held, hold(store, "other"):
         with pytest.raises(LockHeld, match=r"backup of .* is held by process \d+"), hold(store, "backup"):
             pass
+        held.check()
     with hold(store, "backup") as held:
         held.check()
 
 
 def test_the_kernel_gives_a_dead_holders_lock_back(tmp_path: Path) -> None:
     path = tmp_path / "lock"
-    program = f"import fcntl, time; f = open({str(path)!r}, 'w'); fcntl.flock(f, 2); print('held', flush=True); time.sleep(60)"
-    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as holder:
+    with subprocess.Popen([sys.executable, "-c", _HOLDER, str(path)], stdout=subprocess.PIPE) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == b"held\n"
         with pytest.raises(LockHeld), hold_file(path, "it"):
