@@ -1,4 +1,4 @@
-"""The fault matrix of the backups: every kind of damage is found and rightly named, and nothing that is whole is blamed.
+"""The fault matrix of the backups: each kind of damage is found and rightly named, and nothing whole is blamed.
 
 The repository is real: full and incremental backups, and the log through a promotion, sealed with a key. Seeds choose
 the victims; a failure prints its seed.
@@ -17,7 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
@@ -36,9 +36,9 @@ from nvcops.core.manifest.tables import Keep, KeepTable
 from nvcops.core.units import Seconds
 from nvcops.recovery import retention
 
-SEEDS = [int(word) for word in os.environ.get("NVCOPS_SEEDS", "").split()] or [
-    random.randrange(10**6) for _ in range(8)
-]
+SEED = int(os.environ.get("NVCOPS_SEED", "0")) or random.SystemRandom().randrange(1, 10**9)
+ROUNDS = 8
+SAMPLE = 14
 CLEAN_AUDITS = 200
 SAMPLE_AUDITS = 25
 Rehearse = Callable[..., Any]
@@ -85,19 +85,19 @@ def check(rest: Rest, rehearse: Rehearse, name: str, seed: int) -> None:
 @pytest.mark.drill
 @pytest.mark.sample
 @pytest.mark.usefixtures("hurried")
-@pytest.mark.parametrize("name", KINDS)
-def test_each_kind_of_damage_is_found_and_named(rest: Rest, rehearse: Rehearse, name: str) -> None:
+def test_damage_is_found_and_named(rest: Rest, rehearse: Rehearse) -> None:
     assert len(KINDS) >= 20
-    check(rest, rehearse, name, SEEDS[0])
+    for name in random.Random(SEED).sample(sorted(KINDS), SAMPLE):
+        check(rest, rehearse, name, SEED)
 
 
 @pytest.mark.drill
 @pytest.mark.timeout(1800)
 @pytest.mark.usefixtures("hurried")
-@pytest.mark.parametrize("seed", SEEDS[1:])
-def test_the_whole_matrix(rest: Rest, rehearse: Rehearse, seed: int) -> None:
+@pytest.mark.parametrize("turn", range(ROUNDS))
+def test_the_whole_matrix(rest: Rest, rehearse: Rehearse, turn: int) -> None:
     for name in KINDS:
-        check(rest, rehearse, name, seed)
+        check(rest, rehearse, name, SEED + turn)
     verdict, found = found_by(rehearse, rest.target, deep=True)
     assert (verdict, found) == (Verdict.OK, set())
 
@@ -106,11 +106,11 @@ def test_the_whole_matrix(rest: Rest, rehearse: Rehearse, seed: int) -> None:
 @pytest.mark.sample
 @pytest.mark.usefixtures("hurried")
 def test_several_damages_at_once_are_all_found(rest: Rest, rehearse: Rehearse) -> None:
-    chance = random.Random(SEEDS[0])
+    chance = random.Random(SEED)
     try:
         wanted = damages.several(rest, chance)
         verdict, found = found_by(rehearse, rest.target, deep=True)
-        assert wanted <= found, SEEDS[0]
+        assert wanted <= found, SEED
         assert verdict is Verdict.CRITICAL
     finally:
         rest.put_back()
@@ -169,7 +169,7 @@ def test_a_killed_audit_leaves_nothing_behind(rest: Rest) -> None:
         "from nvcops.adapters.target import connect; target = connect(load(Path(sys.argv[1])));"
         "print('begun', flush=True)\nwhile True: target.backups.examine(deep=True)"
     )
-    chance = random.Random(SEEDS[0])
+    chance = random.Random(SEED)
     manifest = str(rest.pair.folder / "platform.toml")
     try:
         for _ in range(3):
@@ -200,7 +200,7 @@ class Life:
         self.removed = 0
         self.threads = [threading.Thread(target=self._go, args=(act,)) for act in (self._traffic, self._backups)]
 
-    def __enter__(self) -> Life:
+    def __enter__(self) -> Self:
         for thread in self.threads:
             thread.start()
         return self

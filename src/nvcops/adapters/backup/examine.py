@@ -23,7 +23,7 @@ from nvcops.adapters.backup.examine_chain import Layout, Shelf, broken_parents, 
 from nvcops.adapters.backup.examine_evidence import head_in_evidence
 from nvcops.adapters.backup.examine_line import Line, history_of, number_of
 from nvcops.adapters.backup.examine_log import LogReader
-from nvcops.adapters.backup.examine_loss import Damage, fault
+from nvcops.adapters.backup.examine_loss import Damage, fault, together
 from nvcops.adapters.backup.examine_memory import Memory
 from nvcops.adapters.backup.examine_read import Reader
 from nvcops.adapters.backup.repository import Repository
@@ -105,7 +105,7 @@ def _look(repository: Repository, memory: Memory, reader: Reader, folder: Path) 
         backups=tuple(entry for entry in entries if entry.kind.of_database),
         keys=frozenset([*listed, *(f"{key}#" for key in listed), *(file.key for file in files)]),
         segments=len(layout.files),
-        damages=tuple(damages),
+        damages=tuple(together(damages)),
         reached=reached,
         newest=newest,
         owner=shelf.owner,

@@ -70,7 +70,7 @@ def lay_out(shelf: Shelf) -> Layout:
     timelines = {timeline_of(file.name) for file in segments} | {_of(entry).timeline for entry in backups}
     spans, unreadable = _histories(shelf)
     lines = lines_of(spans, timelines | set(spans), segment_bytes)
-    line = _main(lines, segments, timelines)
+    line = _main(lines, segments, timelines, segment_bytes)
     damages = [*_foreign(shelf), *_different(own, line)]
     if line is None:
         damages += _told(unreadable, ())
@@ -150,11 +150,19 @@ def _told(unreadable: Mapping[str, tuple[Cause, str]], said: Iterable[Damage]) -
             yield Damage(cause=cause, subject=name, sentence=sentence)
 
 
-def _main(lines: Mapping[int, Line], segments: Sequence[Segment], timelines: Iterable[int]) -> Line | None:
-    """The line to the highest timeline of which there is log; PostgreSQL's `latest`."""
+def _main(
+    lines: Mapping[int, Line], segments: Sequence[Segment], timelines: Iterable[int], segment_bytes: int
+) -> Line | None:
+    """The line to the highest timeline of which there is log; PostgreSQL's `latest`.
+
+    Where no history explains any timeline, the highest by itself: its own backups lead that far.
+    """
     with_log = {timeline_of(file.name) for file in segments}
     found = sorted(with_log & set(lines)) or sorted(set(timelines) & set(lines))
-    return lines[found[-1]] if found else None
+    if found:
+        return lines[found[-1]]
+    alone = sorted(with_log or timelines)
+    return Line((Span(alone[-1], 0, None),), segment_bytes) if alone else None
 
 
 def _foreign(shelf: Shelf) -> Iterator[Damage]:

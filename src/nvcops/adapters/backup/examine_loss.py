@@ -14,6 +14,7 @@ import msgspec
 from nvcops.core.backups import Cause, Fault, lsn_text
 
 _INTERVALS_MAX = 3
+_ONE_REASON = (Cause.WRONG_KEY, Cause.UNREADABLE)
 
 Interval = tuple[int, int]
 
@@ -96,6 +97,30 @@ def fault(ground: Ground, damage: Damage) -> Fault:
         subject=damage.subject,
         sentence=damage.sentence,
         lost=note + said if gone or not damage.note else note,
+    )
+
+
+def together(damages: Iterable[Damage]) -> list[Damage]:
+    """The damages, but one for all that has one reason: a key, or permissions."""
+    kept: list[Damage] = []
+    same: dict[Cause, list[Damage]] = {}
+    for damage in damages:
+        if damage.cause in _ONE_REASON:
+            same.setdefault(damage.cause, []).append(damage)
+        else:
+            kept.append(damage)
+    return [*kept, *(_one(several) for several in same.values())]
+
+
+def _one(several: Sequence[Damage]) -> Damage:
+    """All of them as the first one; what they take away is taken away from the first gap to the last."""
+    gaps = [damage.gap for damage in several if damage.gap]
+    more = f"; and the same of {len(several) - 1} more, up to {several[-1].subject}" if len(several) > 1 else ""
+    return msgspec.structs.replace(
+        several[0],
+        sentence=several[0].sentence + more,
+        gap=(min(begin for begin, _ in gaps), max(end for _, end in gaps)) if gaps else None,
+        backups=tuple(dict.fromkeys(name for damage in several for name in damage.backups)),
     )
 
 

@@ -1,4 +1,4 @@
-"""What can happen to a repository: each kind does its damage, and says what an audit must find then: cause and subject."""
+"""What can happen to a repository: each kind does it, and says what an audit must find then: cause and subject."""
 
 from __future__ import annotations
 
@@ -47,9 +47,11 @@ def entries(rest: Rest) -> list[Entry]:
 
 
 def segments(rest: Rest) -> list[Segment]:
-    """Whole segments on the line but for the last: on the first timeline before the switch, then on the second."""
+    """Whole segments that the oldest backup leads to, but for the last: until the switch on the first timeline."""
+    first = entries_unverified(rest)[0].database
+    assert first is not None
     stored = [file for file in wal.stored_segments(rest.repository) if len(file.name) == 24 and not file.partial]
-    return stored[:-1]
+    return [file for file in stored if file.name >= first.first_segment][:-1]
 
 
 def victim(rest: Rest, chance: random.Random) -> Segment:
