@@ -99,7 +99,7 @@ def back_up_and_kill(world: World, kills: int) -> None:
 
 def assert_nothing_half(world: World, number: str) -> None:
     """After one more backup everything that is there belongs to an entry, and every entry has everything."""
-    world.wait(lambda: not world.execute("SELECT FROM pg_stat_progress_basebackup"))  # of the killed one
+    world.wait(lambda: not world.execute("SELECT 1 FROM pg_stat_progress_basebackup"))  # of the killed one
     world.backups.back_up(number, full=number.endswith("F"))
     entries = [entry for entry in present(world.backups.catalogue()) if entry.kind.of_database]
     named = {stored.key: stored.bytes for entry in entries for stored in entry.objects}

@@ -40,6 +40,7 @@ name = "{database}"
 user = "postgres"
 port = {port}
 primary = {{ name = "db-1", host = "127.0.0.1" }}
+standbys = [{standbys}]
 [backups]
 repository = "{folder}/repository"
 user = "nvcops_backup"
@@ -64,7 +65,7 @@ class World:
     def execute(self, sql: str) -> list[tuple[Any, ...]]:
         with self.server.connect() as connection:
             cursor = connection.execute(sql.encode())
-            return cursor.fetchall() if cursor.description else []
+            return cursor.fetchall() if cursor.description is not None else []
 
     @contextmanager
     def receiving(self) -> Iterator[Receiver]:
@@ -204,9 +205,16 @@ def prepared(
     return World(server, folder, repository_of(server, folder, database=database, more=more))
 
 
-def repository_of(server: Postgres, folder: Path, *, database: str = "postgres", more: str = "") -> Repository:
+def repository_of(
+    server: Postgres, folder: Path, *, database: str = "postgres", more: str = "", standby: Postgres | None = None
+) -> Repository:
     text = _PLATFORM.format(
-        folder=folder, port=server.port, binaries=server.binaries.folder, database=database, more=more
+        folder=folder,
+        port=server.port,
+        binaries=server.binaries.folder,
+        database=database,
+        more=more,
+        standbys=f'{{ name = "db-2", host = "127.0.0.1", port = {standby.port} }}' if standby else "",
     )
     (folder / "platform.toml").write_text(text, encoding="utf-8")
     return open_repository(parse(text, folder / "platform.toml"))
