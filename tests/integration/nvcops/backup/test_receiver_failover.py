@@ -55,8 +55,8 @@ def standby_of(world: World, folder: Path) -> Iterator[Postgres]:
 
 
 def caught_up(world: World) -> bool:
-    where = "application_name = 'standby' AND replay_lsn >= pg_current_wal_lsn()"
-    return bool(world.execute(f"SELECT 1 FROM pg_stat_replication WHERE {where}"))
+    behind = "SELECT pg_current_wal_lsn() - replay_lsn FROM pg_stat_replication WHERE application_name = 'standby'"
+    return world.execute(behind) == [(0,)]
 
 
 def test_it_follows_to_the_new_timeline_and_nothing_is_missing(world: World, tmp_path: Path) -> None:
