@@ -9,9 +9,11 @@ from typing import Any
 
 import asyncpg
 
-from nvcbank.errors import PartDown
+from nvcbank.errors import OutcomeUnknown, PartDown
+from nvcbank.servers import Servers
 
 CONNECT_S = 1.0
+FORGET_PAUSE_S = 1.0  # connections are suspected together, at most so often
 STATEMENT_S = 1.5
 # SQLSTATE classes and codes that speak of the server's state and not of the statement.
 _SERVER_TROUBLE = ("08", "53", "57", "58", "25006", "55P03", "40", "F0", "XX", "28")
@@ -20,8 +22,9 @@ _SERVER_TROUBLE = ("08", "53", "57", "58", "25006", "55P03", "40", "F0", "XX", "
 class Pool:
     """Connections that are made when needed and thrown away when they misbehave."""
 
-    def __init__(self, url: str, name: str, size: int) -> None:
-        self._url = url
+    def __init__(self, servers: Servers, name: str, size: int) -> None:
+        self._servers = servers
+        self._suspected = 0.0
         self._name = name
         self.size = size
         self._pool: asyncpg.Pool | None = None
@@ -29,7 +32,7 @@ class Pool:
     async def open(self) -> None:
         """Get ready; connects to nothing yet, so it works while the database is down."""
         self._pool = asyncpg.create_pool(
-            self._url,
+            connect=self._servers.connect,
             min_size=0,
             max_size=self.size,
             timeout=CONNECT_S,
@@ -62,12 +65,14 @@ class Pool:
         """Run one statement.
 
         Raises:
-            PartDown: when the database is not there, not ready or not in time; whether the statement took effect is
-                then unknown.
+            PartDown: when the database is not there or not ready, and the statement certainly took no effect.
+            OutcomeUnknown: when it was sent, and the connection was lost, or its end was not certain, or not in time.
             asyncpg.PostgresError: when the statement itself was refused.
         """
-        async with self._connection(within_s) as connection:
-            rows: list[asyncpg.Record] = await connection.fetch(query, *arguments, timeout=within_s)
+        async with self._connection(within_s) as connection, _heard(connection) as warnings:
+            rows = await _within(within_s, connection, query, arguments)
+            if warnings:  # "canceling the wait for synchronous replication": here it is done, and nowhere else yet
+                raise OutcomeUnknown("database", f"it warned ({warnings[0]})")
             return rows
 
     async def fetchrow(self, query: str, *arguments: Any, within_s: float = STATEMENT_S) -> asyncpg.Record | None:
@@ -81,6 +86,7 @@ class Pool:
         try:
             connection = await self._pool.acquire(timeout=within_s)
         except (*_LOST, asyncpg.PostgresError) as error:
+            await self._suspect_all()
             raise PartDown("database", _why(error)) from error
         try:
             yield connection
@@ -90,15 +96,66 @@ class Pool:
             if not speaks_of_server(error):
                 raise
             _discard(connection)
-            raise PartDown("database", _why(error)) from error
+            raise (PartDown if _rolled_back(error) else OutcomeUnknown)("database", _why(error)) from error
         except _LOST as error:
             _discard(connection)
-            raise PartDown("database", _why(error)) from error
+            await self._suspect_all()
+            raise OutcomeUnknown("database", _why(error)) from error
         except asyncio.CancelledError:
             _discard(connection)
             raise
         finally:
             await self._pool.release(connection)
+
+    async def _suspect_all(self) -> None:
+        """One connection was lost: the others lead to the same server, and are made anew before they are used again."""
+        now = asyncio.get_running_loop().time()
+        if self._pool is not None and now - self._suspected > FORGET_PAUSE_S:
+            self._suspected = now
+            await self._pool.expire_connections()
+
+
+async def _within(within_s: float, connection: Any, query: str, arguments: Sequence[object]) -> list[asyncpg.Record]:
+    """The rows of a statement; after the deadline the connection is cut, and TimeoutError raised.
+
+    The driver's own deadline would ask the server to cancel, and a commit that waits for its synchronous standby would
+    then be done without it: visible to all, and lost with this server.
+    """
+    late = False
+
+    def cut() -> None:
+        nonlocal late
+        late = True
+        _discard(connection)
+
+    timer = asyncio.get_running_loop().call_later(within_s, cut)
+    try:
+        rows: list[asyncpg.Record] = await connection.fetch(query, *arguments)
+    except _LOST as error:
+        if late:
+            raise TimeoutError from error
+        raise
+    else:
+        return rows
+    finally:
+        timer.cancel()
+
+
+@asynccontextmanager
+async def _heard(connection: Any) -> AsyncIterator[list[str]]:
+    """What the server warns of meanwhile: SQLSTATEs. The driver tells it before the statement's end."""
+    warnings: list[str] = []
+
+    def hear(_: object, message: Any) -> None:
+        if message.severity_en == "WARNING":
+            warnings.append(str(message.sqlstate))
+
+    connection.add_log_listener(hear)
+    try:
+        yield warnings
+    finally:
+        with suppress(asyncpg.InterfaceError):  # it was cut, and the pool took it back
+            connection.remove_log_listener(hear)
 
 
 # How a server's death shows in the driver, depending on where in the protocol it happens.
@@ -116,6 +173,11 @@ def speaks_of_server(error: asyncpg.PostgresError) -> bool:
     if isinstance(error, asyncpg.PostgresConnectionError):
         return True
     return str(error.sqlstate or "XX").startswith(_SERVER_TROUBLE)
+
+
+def _rolled_back(error: asyncpg.PostgresError) -> bool:
+    """Whether the server said that the statement failed, and lives on; its last word before it dies proves nothing."""
+    return getattr(error, "severity_en", None) == "ERROR"
 
 
 def _why(error: Exception) -> str:

@@ -3,7 +3,8 @@
 BankError           3
 ├── SettingError    3   an environment variable is missing or wrong
 ├── MigrationError  3   the history in the database is not the history in this release
-├── PartDown        3   the database or the cache did not answer in time
+├── PartDown        3   the database or the cache is not there, or did not answer in time
+│   └── OutcomeUnknown  it may have done what it was asked
 └── BooksError      2   the books do not balance
 """
 
@@ -30,12 +31,16 @@ class MigrationError(BankError):
 
 
 class PartDown(BankError):
-    """A part the bank needs did not answer in time. `part` is "database" or "cache"."""
+    """A part the bank needs is not there, or did not answer in time. `part` is "database" or "cache"."""
 
     def __init__(self, part: str, why: str) -> None:
         super().__init__(f"the {part} is not available: {why}", hint="it is tried again by itself")
         self.part = part
         self.why = why
+
+
+class OutcomeUnknown(PartDown):
+    """The part was asked, and may have done it: the connection was lost, or the end of a commit was not certain."""
 
 
 class BooksError(BankError):

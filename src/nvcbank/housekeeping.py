@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from nvcbank.web.message import Response
 
 PROBE_S = 0.5
+PROBE_DOWN_S = 0.1  # while a part is down: customers wait for the moment in which it is back
 FLUSH_S = 0.05
 EXPIRE_HOLDS_S = 1.0
 AML_LOOK_S = 5.0  # an account that paid often meanwhile is judged once
@@ -47,16 +48,16 @@ def start_chores(service: Service, poster: Poster[Response]) -> list[asyncio.Tas
         await service.database.fetch("SELECT bank.forget_old_failures($1)", _BATCH)
 
     chores = [
-        (flush, FLUSH_S),
-        (service.probe, PROBE_S),
-        (expire_holds, EXPIRE_HOLDS_S),
-        (look_for_laundering, AML_LOOK_S),
-        (forget, FORGET_S),
+        (flush, lambda: FLUSH_S),
+        (service.probe, lambda: PROBE_DOWN_S if service.down else PROBE_S),
+        (expire_holds, lambda: EXPIRE_HOLDS_S),
+        (look_for_laundering, lambda: AML_LOOK_S),
+        (forget, lambda: FORGET_S),
     ]
     return [asyncio.create_task(_every(service, chore, pause_s)) for chore, pause_s in chores]
 
 
-async def _every(service: Service, chore: Callable[[], Awaitable[None]], pause_s: float) -> None:
+async def _every(service: Service, chore: Callable[[], Awaitable[None]], pause_s: Callable[[], float]) -> None:
     """Repeat a chore for ever. A part that is down is the probe's news; anything else is logged, and tried again."""
     while True:
         try:
@@ -65,4 +66,4 @@ async def _every(service: Service, chore: Callable[[], Awaitable[None]], pause_s
             pass
         except asyncpg.PostgresError as error:
             service.log.event("error", "chore.failed", chore=chore.__name__, error=type(error).__name__)
-        await asyncio.sleep(pause_s)
+        await asyncio.sleep(pause_s())

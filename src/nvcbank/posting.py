@@ -21,6 +21,8 @@ MOST_IN_GROUP = 500
 MOST_WAITING = 10_000
 DEADLINE_S = 1.8  # of the 2 s that a client is promised; the rest is for the way there and back
 _POST = "SELECT transfer_id, verdict, posted_at, answer FROM bank.post_payments($1, $2, $3, $4, $5, $6, $7, $8)"
+# Writes something, so that its commit waits for a synchronous standby: everything before it is safe there, too.
+_MAKE_CERTAIN = "SELECT pg_logical_emit_message(true, 'nvcbank', 'replayed')"
 
 Answer = TypeVar("Answer")
 
@@ -78,8 +80,10 @@ class _Waiting(Generic[Answer]):
 class Poster(Generic[Answer]):
     """Gathers orders for at most 2 ms or 500 of them, posts groups on the pool's connections, answers each order.
 
-    `render` makes the answer of a verdict. An order whose fate is unknown - the connection was lost, or the deadline
-    passed while its group was on the way - fails with PartDown: repeating it with the same key tells.
+    `render` makes the answer of a verdict. An order that certainly was not posted fails with PartDown; one whose fate
+    is unknown - the connection was lost, or the deadline passed while its group was on the way - with OutcomeUnknown:
+    repeating it with the same key tells. An answer is given only when the commit behind it is safe on the synchronous
+    standby, where there is one: a payment that is found again may be there since a commit that nobody saw end.
     """
 
     def __init__(self, pool: Pool, metrics: Metrics, render: Callable[[Order, Verdict], Answer]) -> None:
@@ -174,11 +178,19 @@ class Poster(Generic[Answer]):
             return await self._verdicts(group)
 
     async def _verdicts(self, group: list[_Waiting[Answer]]) -> list[asyncpg.Record]:
-        within_s = group[0].deadline - self._loop.time()
-        if within_s <= 0:
-            raise PartDown("database", "it did not answer in time")
         columns = [list(column) for column in zip(*(waiting.order for waiting in group), strict=True)]
-        return await self._pool.fetch(_POST, *columns, within_s=within_s)
+        verdicts = await self._pool.fetch(_POST, *columns, within_s=self._left_s(group))
+        answers = {Verdict(*row).answer for row in verdicts}
+        if "replay" in answers and "new" not in answers:  # found, and by no commit of ours known to be safe
+            await self._pool.fetch(_MAKE_CERTAIN, within_s=self._left_s(group))
+        return verdicts
+
+    def _left_s(self, group: list[_Waiting[Answer]]) -> float:
+        """What is left of the time in which a group must be answered; PartDown when nothing is."""
+        left_s = group[0].deadline - self._loop.time()
+        if left_s <= 0:
+            raise PartDown("database", "it did not answer in time")
+        return left_s
 
     def _answer(self, waiting: _Waiting[Answer], row: asyncpg.Record) -> None:
         self._by_key.pop(waiting.order.key, None)

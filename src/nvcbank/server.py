@@ -23,6 +23,7 @@ from nvcbank.log import Log
 from nvcbank.metrics import Metrics
 from nvcbank.passwords import PasswordWork
 from nvcbank.posting import Poster
+from nvcbank.servers import Servers
 from nvcbank.service import Service
 from nvcbank.sessions import Sessions
 from nvcbank.settings import ServeSettings
@@ -73,8 +74,9 @@ async def _serve(host: str, port: int, settings: ServeSettings) -> int:
     clock = Clock(settings.clock_offset_s)
     log = Log(settings.log_path, settings.instance, clock)
     metrics = Metrics()
-    reading = Pool(settings.database_url, f"nvcbank {settings.instance}", 4)
-    posting = Pool(settings.database_url, f"nvcbank {settings.instance} posting", 2)
+    servers = Servers(settings.database_url)
+    reading = Pool(servers, f"nvcbank {settings.instance}", 4)
+    posting = Pool(servers, f"nvcbank {settings.instance} posting", 2)
     service = Service(
         settings.instance,
         rfc3339(clock.now()),

@@ -199,7 +199,7 @@ def part_command(verb: str, name: str, folder: Path) -> None:
 @click.argument("name")
 @_folder
 def host_command(verb: str, name: str, folder: Path) -> None:
-    """Let a host crash, freeze, be cut off, or lose its postmaster; put it off for certain (fence); undo that (mend)."""
+    """Let a host crash, freeze, be cut off, or lose its postmaster; put it off for certain (fence); or mend it."""
     for sentence in _ask(folder, {"command": "host", "verb": verb, "name": name})["said"]:
         click.echo(sentence)
 

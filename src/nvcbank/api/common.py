@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import asyncpg
 import msgspec
 
-from nvcbank.errors import PartDown
+from nvcbank.errors import OutcomeUnknown, PartDown
 from nvcbank.passwords import Overloaded as PasswordsOverloaded
 from nvcbank.posting import KeyConflict
 from nvcbank.posting import Overloaded as PaymentsOverloaded
@@ -112,6 +112,9 @@ def to_problem(error: Exception) -> Problem | None:
     match error:
         case Problem():
             problem = error
+        case OutcomeUnknown():
+            detail = f"the {error.part} did not say whether it was done; repeat a payment with the same key to know"
+            problem = unavailable(detail, kind="outcome-unknown")
         case PartDown():
             problem = unavailable(f"the {error.part} is not available; a payment may be repeated with the same key")
         case PasswordsOverloaded() | PaymentsOverloaded():

@@ -27,6 +27,8 @@ _CONNECTIONS_MAX, _CONNECTIONS_MIN, _FILES_FOR_THE_REST = 1500, 100, 200
 #   only where that is safe: reads, and payments, whose Idempotency-Key makes the second sending the same payment.
 # * on-marked-down shutdown-sessions: customers of a frozen instance get an answer when it is found dead, not at the
 #   end of their own patience.
+# * downinter: an instance that was not ready gets customers again within a moment.
+# * http-error 503: when no instance is ready, customers are told to come back, as an instance would tell them.
 # * dontlog-normal: a line for each request that went wrong, none for the thousand a second that did not.
 _CONFIGURATION = """\
 global
@@ -61,8 +63,9 @@ backend {backend}
     balance leastconn
     option httpchk GET /readyz
     retry-on conn-failure empty-response
+    http-error status 503 content-type "application/problem+json" string '{unavailable}' hdr Retry-After 1
     http-request disable-l7-retry unless METH_GET or {{ req.hdr(idempotency-key) -m found }}
-    default-server check inter 1s fastinter 250ms downinter 500ms fall 2 rise 1 on-marked-down shutdown-sessions
+    default-server check inter 1s fastinter 250ms downinter 100ms fall 2 rise 1 on-marked-down shutdown-sessions
 {servers}
 
 frontend statistics
@@ -71,6 +74,9 @@ frontend statistics
     stats enable
     stats uri /stats
 """
+
+
+_UNAVAILABLE = '{"type":"about:blank","title":"Service Unavailable","status":503,"detail":"no instance is ready"}'
 
 
 def find_program() -> Path:
@@ -138,6 +144,7 @@ class HAProxy:
             https_port=self.https_port,
             stats_port=self.stats_port,
             backend=BACKEND,
+            unavailable=_UNAVAILABLE,
             servers="\n".join(f"    server {name} 127.0.0.1:{port}" for name, port in self.servers.items()),
         )
 
