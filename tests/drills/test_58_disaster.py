@@ -14,8 +14,10 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -36,9 +38,11 @@ pytestmark = pytest.mark.drill
 
 @pytest.fixture
 def lab() -> Iterator[running.Lab]:
-    """A bank with customers whose payments wait for the receiver of the transaction log, and a full backup of it."""
+    """A bank with customers whose payments wait for the receiver of the transaction log, and a platform point of it."""
     with running.temporary("--synchronous-backup", users=20, think_s=0.5) as started, receiver(started):
-        assert nvcops(started, "run", "database-backup", "--full").returncode in (0, 1)
+        for backup in ("application-backup", "configuration-backup", "database-backup"):
+            done = nvcops(started, "run", backup)
+            assert done.returncode in (0, 1), done.stdout + done.stderr
         paid(started, more_than=0)
         yield started
 
@@ -104,6 +108,15 @@ def lose(lab: running.Lab, parts: dict[str, str]) -> None:
         shutil.rmtree(lab.folder / "data" / name, ignore_errors=True)
 
 
+def lose_files(lab: running.Lab) -> list[Path]:
+    """The release that the bank runs, and a part of the configuration, are gone; which."""
+    backups = tomllib.loads((lab.folder / "platform.toml").read_text(encoding="utf-8"))["backups"]
+    release, proxy = lab.folder / backups["application"], lab.folder / "data" / "haproxy.cfg"
+    shutil.rmtree(release)
+    proxy.unlink()
+    return [release, proxy]
+
+
 def shown(lab: running.Lab, run: str) -> dict[str, Any]:
     answer: dict[str, Any] = json.loads(nvcops(lab, "show", run, "--json").stdout)
     return answer
@@ -139,6 +152,7 @@ def serves_as_before(lab: running.Lab, acknowledged: set[str]) -> None:
 @pytest.mark.sample
 def test_everything_is_lost_and_nothing_that_was_acknowledged(lab: running.Lab) -> None:
     lose(lab, LOST)
+    gone = lose_files(lab)
     acknowledged = settled(lab)
     run = requested(lab)
     assert "db-1 does not run; cache does not run; bank-1 does not run" in json.dumps(run)
@@ -151,9 +165,18 @@ def test_everything_is_lost_and_nothing_that_was_acknowledged(lab: running.Lab) 
     assert lines(run, "disaster.time")[0]["verdict"] == 0
     assert "timeline 2" in lines(run, "disaster.backup")[0]["observed"]
     print(run["summary"], *(f"{step['subject']}: {step['observed']}" for step in lines(run, "disaster.step")), sep="\n")
+    assert all(path.exists() for path in gone)
+    assert lines(run, "disaster.files")[0]["verdict"] == 0, lines(run, "disaster.files")
     serves_as_before(lab, acknowledged)
     again = nvcops(lab, "run", "disaster-recovery", *as_person(lab, "dana"), "--no-wait", "--json")
     assert json.loads(again.stdout)["summary"] == "Nothing is lost.", "and there is nothing left to recover"
+
+
+def test_a_platform_with_a_point_and_two_people_could_be_brought_back(lab: running.Lab) -> None:
+    done = nvcops(lab, "run", "disaster-recovery-test", "--json")
+    run = json.loads(done.stdout)
+    assert run["verdict"] in (0, 3), run["findings"]  # no restore was drilled yet
+    assert [line["check"] for line in run["findings"] if line["verdict"]] == ["recovery.restore_drill"]
 
 
 def test_a_live_database_is_not_restored_when_only_others_are_lost(lab: running.Lab) -> None:

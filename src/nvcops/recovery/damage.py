@@ -73,6 +73,21 @@ class Backed(msgspec.Struct, frozen=True, kw_only=True):
     trouble: str = ""
 
 
+class FilesLost(msgspec.Struct, frozen=True, kw_only=True):
+    """What is missing of the newest platform point's files: the release (its backup and folder), and configuration.
+
+    `missing` paths of the configuration are not there, `changed` ones are others; `live` is what they are now.
+    """
+
+    release: str = ""
+    folder: str = ""
+    configuration: str = ""
+    live: str = ""
+    missing: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+    trouble: str = ""
+
+
 class Service(msgspec.Struct, frozen=True, kw_only=True):
     """How it goes on after a recovery.
 
@@ -156,6 +171,30 @@ def backed(target: Target) -> Backed:
         backups=len(bases),
         newest=newest.id if newest else "",
         timeline=newest.database.timeline if newest and newest.database else 0,
+    )
+
+
+@conduct(deadline="15 min", idempotent=True)
+def files_lost(target: Target, point: PlatformPoint | None) -> FilesLost:
+    """Compare release and configuration with those of the newest platform point."""
+    if point is None or target.files is None:
+        return FilesLost()
+    entry = target.manifest.backups
+    release = entry.application if entry else None
+    gone = release is not None and point.application and not (release.is_dir() and any(release.iterdir()))
+    lost = FilesLost(release=point.application if gone else "", folder=str(release or ""))
+    if not point.configuration:
+        return lost
+    try:
+        found = target.files.differences(point.configuration)
+    except NvcopsError as error:
+        return msgspec.structs.replace(lost, trouble=error.sentence)
+    return msgspec.structs.replace(
+        lost,
+        configuration=found.id,
+        live=found.live,
+        missing=tuple(change.path for change in found.changes if change.what == "create"),
+        changed=tuple(change.path for change in found.changes if change.what != "create"),
     )
 
 

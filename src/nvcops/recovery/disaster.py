@@ -22,9 +22,9 @@ from nvcops.core.runs import Run, conduct
 from nvcops.core.target import Target
 from nvcops.core.units import Count, Seconds
 from nvcops.recovery import damage as facts
-from nvcops.recovery import proof, restore
+from nvcops.recovery import files, proof, restore
 from nvcops.recovery.backup import database_backup
-from nvcops.recovery.damage import Backed, Damage, Service
+from nvcops.recovery.damage import Backed, Damage, FilesLost, Service
 from nvcops.recovery.forecast import Forecast, RestoreHistory, learn, restore_history
 
 _START_S = 30.0
@@ -45,12 +45,10 @@ LOST = Check("disaster.lost", "Acknowledged work that was lost (RPO)", "post it 
 TIME = Check("disaster.time", "From the loss until customers were served (RTO)", "the longest step is where to begin")
 RECEIVER = Check("disaster.log", "Transaction log is received again", "`nvcops serve` receives it: look at its log")
 FRESH = Check("disaster.backup", "Fresh full backup of the new timeline", "nvcops run database-backup --full")
-STEP = Check("disaster.step", "Step", "")
-SOURCE = Check("disaster.source", "Platform point to restore from", "nvcops run database-backup makes one")
-POSSIBLE = Check(
-    "disaster.possible", "Database could be restored to the end of its log", "nvcops run backup-audit --deep"
+FILES = Check(
+    "disaster.files", "Release and configuration", "scripts/restore_config.sh shows the difference, and puts it back"
 )
-PEOPLE = Check("disaster.people", "Somebody else may approve", "[[people]] needs two people, one of them an approver")
+STEP = Check("disaster.step", "Step", "")
 
 
 class Took(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,6 +69,7 @@ class Story(msgspec.Struct, frozen=True, kw_only=True):
     steps: tuple[tuple[str, Took], ...] = ()
     service: Service = Service()
     backed: Backed = Backed()
+    files: FilesLost = FilesLost()
     approved: str = ""
 
     @property
@@ -100,7 +99,9 @@ def lost_in_words(before: Damage) -> str:
     return "; ".join(said) or "nothing is lost"
 
 
-def plan_in_words(before: Damage, plan: RestorePlan | None, forecast: Forecast | None, backed: Backed) -> str:
+def plan_in_words(
+    before: Damage, plan: RestorePlan | None, forecast: Forecast | None, backed: Backed, gone: FilesLost
+) -> str:
     """What the second person approves: what is lost, what is restored from what, and how long that will take."""
     said = [lost_in_words(before)]
     if plan is not None and forecast is not None:
@@ -109,6 +110,11 @@ def plan_in_words(before: Damage, plan: RestorePlan | None, forecast: Forecast |
             said.append(f"{', '.join(before.standbys)} still answers: to promote it may be quicker, and is another way")
     if backed.point is not None:
         said.append(f"the newest platform point is of {backed.point.time:%Y-%m-%d %H:%M} UTC")
+    if gone.release:
+        said.append(f"lay the release {gone.release} into {gone.folder}")
+    if gone.missing:
+        others = f", and undo the changes of {', '.join(gone.changed)}" if gone.changed else ""
+        said.append(f"put the configuration {gone.configuration} back: {', '.join(gone.missing)} is gone{others}")
     return "; ".join([*said, "then start what does not run"])
 
 
@@ -121,6 +127,7 @@ def findings(story: Story, limits: Limits) -> list[Finding]:
         *(proof.verification_findings(story.proof) if story.proof else []),
         *_served(story, limits),
         *_backups(story),
+        *_files(story.files),
         *(_step(title, took) for title, took in story.steps),
     ]
 
@@ -165,6 +172,19 @@ def _backups(story: Story) -> list[Finding]:
         said = story.backed.trouble or f"{story.backed.newest} is of timeline {story.backed.timeline}"
         lines.append(FRESH.finding(_bad(not fresh), said))
     return lines
+
+
+def _files(left: FilesLost) -> list[Finding]:
+    """What is still not as in the platform point. What somebody changed since is left as it is, and said."""
+    if left.trouble:
+        return [FILES.unknown(left.trouble, subject=left.configuration)]
+    if left.release or left.missing:
+        gone = ", ".join([*([left.folder] if left.release else []), *left.missing])
+        return [FILES.finding(Verdict.CRITICAL, f"{gone} is gone", subject=left.configuration)]
+    if left.changed:
+        said = f"{', '.join(left.changed)} changed since the platform point"
+        return [FILES.finding(Verdict.WARNING, said, subject=left.configuration)]
+    return [FILES.finding(Verdict.OK, "as in the platform point")] if left.configuration else []
 
 
 def _step(title: str, took: Took) -> Finding:
@@ -266,7 +286,9 @@ def disaster_recovery(  # noqa: D417 - its Args are the script's flags
     )
     backed = run.read(facts.backed, target)
     forecast = _forecast(run.read(restore_history, target), plan) if plan else None
-    approved = run.approve("recover", plan_in_words(before, plan, forecast, backed))
+    gone = run.read(facts.files_lost, target, backed.point)
+    approved = run.approve("recover", plan_in_words(before, plan, forecast, backed, gone))
+    _bring_files(going, target, gone, run.id)
     proven: Verification | None = None
     if plan is not None and forecast is not None:
         proven = _restored(run, going, target, plan, forecast)
@@ -290,6 +312,7 @@ def disaster_recovery(  # noqa: D417 - its Args are the script's flags
         steps=tuple(going.took),
         service=seen,
         backed=run.read(facts.backed, target),
+        files=run.read(facts.files_lost, target, backed.point),
         approved=approved.person,
     )
     run.conclude(findings(story, target.manifest.limits), summary=summary(story))
@@ -339,6 +362,15 @@ def _restored(run: Run, going: _Going, target: Target, plan: RestorePlan, foreca
         number = restore.restore_id(run.started)
         going.may("enter the restore into the catalogue", restore.record, target, figures, number, run.started, run.id)
     return seen
+
+
+def _bring_files(going: _Going, target: Target, lost: FilesLost, run: str) -> None:
+    """Lay the release where it is gone, and the configuration where a part of it is; parts are started on them."""
+    if lost.release:
+        going.may(f"lay the release into {lost.folder}", files.deliver, target, lost.release, lost.folder, run)
+    if lost.missing:
+        title = f"put the configuration {lost.configuration} back"
+        going.may(title, files.put_back, target, lost.configuration, lost.live, run)
 
 
 def _serve(going: _Going, target: Target, before: Damage) -> None:
