@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -69,8 +69,7 @@ class Etcd:
                 except TargetError as error:
                     trouble = trouble or error
         finally:
-            for task in asked:
-                task.cancel()
+            await let_go(asked)
         raise trouble or Refused("no etcd is named", hint="[cluster] etcd")
 
     async def _tell(self, path: str, change: dict[str, Any]) -> dict[str, Any]:
@@ -91,6 +90,14 @@ class Etcd:
             self._addresses.remove(address)
             self._addresses.insert(0, address)
         return said
+
+
+async def let_go(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    """End tasks whose answers nobody waits for any more, and hear of their errors."""
+    left = list(tasks)
+    for task in left:
+        task.cancel()
+    await asyncio.gather(*left, return_exceptions=True)
 
 
 def _code(text: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from nvcops.adapters.etcd import Etcd, Stored
+from nvcops.adapters.etcd import Etcd, Stored, let_go
 from nvcops.adapters.http import Address, exchange
 from nvcops.core.cluster import ClusterState, Manager, Member
 from nvcops.core.errors import DeadlineExceeded, Refused, TargetError, Unreachable
@@ -98,8 +98,7 @@ class Patroni:
                         return await self._configured(asked[task], view)
                     views.append((asked[task], view))
         finally:
-            for task in waiting:
-                task.cancel()
+            await let_go(asked)
         if not views:
             said = trouble.sentence if trouble else "no member is named"
             raise Unreachable(f"no Patroni of {self.entry.scope} answers: {said}", hint="[cluster] members")

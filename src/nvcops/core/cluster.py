@@ -133,6 +133,7 @@ class Cluster(Protocol):
 # --- when a primary is given up ---
 
 LOOKS_MIN = 2
+_PAUSE = 2  # so many times guard_after: looks further apart than that say nothing about the time between them
 
 
 class Manager(StrEnum):
@@ -201,7 +202,7 @@ def silence(looks: Sequence[Look], after_s: float) -> Sequence[Look]:
 
 
 def _goes_on(older: Look, newer: Look, after_s: float) -> bool:
-    same = older.leader == newer.leader and newer.began - older.ended <= after_s
+    same = older.leader == newer.leader and newer.began - older.ended <= _PAUSE * after_s
     if newer.manager is not Manager.SILENT or older.lease_left is None or newer.lease_left is None:
         return same
     return same and newer.lease_left <= older.lease_left

@@ -169,8 +169,11 @@ def lost_finding(kept: Kept) -> Finding:
     )
 
 
-def off_finding(old: str, seen: OldPrimary) -> Finding:
-    """The old primary is certainly off."""
+def off_finding(old: str, seen: OldPrimary, pair: Pair) -> Finding:
+    """The old primary is certainly off, or it is back already and follows."""
+    server = pair.server(old)
+    if server and server.standby and not server.trouble and pair.primary != old:
+        return OFF.finding(Verdict.OK, f"back, and follows {pair.primary}", subject=old)
     if seen.runs is None:
         return OFF.unknown(seen.trouble, subject=old)
     return OFF.finding(Verdict.CRITICAL if seen.runs else Verdict.OK, "runs" if seen.runs else "off", subject=old)
@@ -254,7 +257,7 @@ def failover_test(run: Run, target: Target, *, kind: str = "switchover") -> None
     if done is None and not troubles:  # nothing was done: a rehearsal
         run.conclude(ready_findings(before, limits), summary=f"would fail over {before.primary} ({kind})")
         return
-    after = run.read(whole_again, target, before.primary)
+    after = run.read(whole_again, target, before.primary if done else "")
     view = run.read(customers, target, began)
     test = TEST.finding(
         Verdict.CRITICAL if troubles else Verdict.OK, "; ".join(troubles) or f"{kind} of {before.primary}"
@@ -297,4 +300,4 @@ def fail_over(run: Run, target: Target, *, old: str = "", guard: str = "") -> No
     pair = run.read(successor, target, old)
     off = run.read(old_primary, target, old)
     told = [GUARD.finding(Verdict.OK, guard, subject=old)] if guard else []
-    run.conclude([*successor_findings(old, pair, target.manifest.limits), off_finding(old, off), *told])
+    run.conclude([*successor_findings(old, pair, target.manifest.limits), off_finding(old, off, pair), *told])

@@ -130,8 +130,10 @@ def test_after_a_failover_that_nobody_asked_for() -> None:
     alone = pair("db-2", 4, state=state("db-2", 4, members=state("db-2", 4).members[:1]))
     assert [line.verdict.name for line in successor_findings("db-1", alone, Limits())] == ["OK", "WARNING", "OK"]
     assert successor_findings("db-1", pair("db-1"), Limits())[0].verdict is Verdict.CRITICAL
-    said = [off_finding("db-1", OldPrimary(runs)).verdict.name for runs in (False, True, None)]
+    silent = msgspec.structs.replace(alone, servers=(ServerSeen(name="db-1", trouble="away"), servers("db-2")[1]))
+    said = [off_finding("db-1", OldPrimary(runs), silent).verdict.name for runs in (False, True, None)]
     assert said == ["OK", "CRITICAL", "UNKNOWN"]
+    assert off_finding("db-1", OldPrimary(True), pair("db-2", 4)).observed == "back, and follows db-2"
 
 
 @dataclass
