@@ -26,7 +26,7 @@ from nvcops.adapters.metrics.scrape import Scraper
 from nvcops.adapters.target import connect
 from nvcops.core.checks import Finding, Verdict
 from nvcops.core.target import Target
-from nvcops.wiring import load
+from nvcops.wiring import load, receiver
 
 if TYPE_CHECKING:
     from conftest import MemoryRun, Rehearse
@@ -76,8 +76,25 @@ def test_every_fault_of_the_lab_is_expected_somewhere() -> None:
 
 @pytest.fixture(scope="module")
 def lab() -> Iterator[running.Lab]:
-    with running.temporary(users=100) as lab:
+    with running.temporary(users=100) as lab, received(lab):
+        for procedure in ("database-backup", "test-backup-restore"):
+            command = [sys.executable, "-m", "nvcops", "run", procedure, "--target", str(lab.folder / "platform.toml")]
+            done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+            assert done.returncode == 0, done.stdout + done.stderr
         yield lab
+
+
+@contextmanager
+def received(lab: running.Lab) -> Iterator[None]:
+    """The transaction log is received, as `nvcops serve` does."""
+    over = threading.Event()
+    thread = threading.Thread(target=receiver(load(lab.folder / "platform.toml")), args=(over,), name="receiver")
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 @contextmanager
