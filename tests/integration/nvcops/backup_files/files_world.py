@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 import base64
+import datetime as dt
 import os
+import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
+from nvcops import wiring
 from nvcops.adapters.backup.repository import Repository, open_repository
+from nvcops.adapters.runs import journal
+from nvcops.adapters.target import connect
 from nvcops.core.backups import Entry, Kind
+from nvcops.core.checks import Finding, Verdict
 from nvcops.core.manifest import Manifest, parse
+from nvcops.core.procedures import find
+from nvcops.core.runs import Signed, verdict_of
 from nvcops.core.schedule import now
+from nvcops.core.target import Target
+
+assert wiring.ROOMS, "the rooms are what fills the runbook"
 
 TEXT = """
 [platform]
@@ -91,3 +104,49 @@ def tree(folder: Path) -> dict[str, object]:
 
 def edited(entry: Entry, **changes: object) -> Entry:
     return msgspec.structs.replace(entry, **changes)
+
+
+class ActingRun:
+    """A run in memory that acts: what crosses the journal is crossed, a second person approves."""
+
+    def __init__(self, target: Target, *, dry_run: bool = False, started: dt.datetime | None = None) -> None:
+        self.target = target
+        self.id = f"in-memory@{secrets.token_hex(4)}"
+        self.started = started or now()
+        self.dry_run = dry_run
+        self.approved: list[str] = []
+        self.findings: list[Finding] = []
+
+    def read(self, fact: Any, /, *args: Any, **kwargs: Any) -> Any:
+        return journal.read_back(journal.returned(fact(*args, **kwargs)), journal.return_type(fact))
+
+    def step(self, title: str, act: Any, /, *args: Any, **kwargs: Any) -> Any:
+        assert title
+        return None if self.dry_run else self.read(act, *args, **kwargs)
+
+    def approve(self, name: str, title: str) -> Signed:
+        self.approved.append(f"{name}: {title}")
+        return Signed("" if self.dry_run else "omar", "fine", self.started)
+
+    def conclude(self, findings: Sequence[Finding], *, summary: str = "") -> None:
+        assert findings
+        assert not summary
+        self.findings = list(findings)
+
+    def of(self, check: str) -> list[Finding]:
+        return [finding for finding in self.findings if finding.check == check]
+
+    @property
+    def verdict(self) -> Verdict:
+        return verdict_of(self.findings)
+
+
+def acted(
+    name: str, ship: World, *, dry_run: bool = False, started: dt.datetime | None = None, **options: Any
+) -> ActingRun:
+    """Run a procedure on the world."""
+    target = connect(ship.manifest)
+    run = ActingRun(target, dry_run=dry_run, started=started)
+    procedure = find(name)
+    procedure.function(run, target, **procedure.arguments(options))
+    return run
