@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 ENTRIES, PAYMENTS, DECLINED, SIGN_INS, WRONG_PASSWORDS = 250, 240, 15, 5, 5
 AMOUNTS_MINOR = (100, 5_000)
 TOO_MUCH_MINOR = 4_900_000  # below the limit of one payment, above what anybody here has
-RETRIES_MAX = 12
+PATIENCE_S = 120.0
 _RETRY_FIRST_S, _RETRY_MAX_S = 0.5, 10.0
 RETRYING_MAX = 5_000
 _SIGN_IN_PAUSE_S = 1.0
@@ -53,6 +53,7 @@ class Payment:
     key: str
     body: bytes
     attempts: int = 0
+    began: float = field(default_factory=time.monotonic)
 
     @property
     def hash(self) -> str:
@@ -163,18 +164,19 @@ class Behaviour:
             self.book.append(entry)
             self._forget_token(customer, status, used)
             if not known:
-                self._try_again(customer, payment)
+                self._try_again(customer, payment, request.retry_after_s)
 
         payment.attempts += 1
         used = customer.token
         headers = (*_authorized(customer), f"Idempotency-Key: {payment.key}")
-        self.pool.send(Request(encode("POST", "/v1/payments", payment.body, headers), done))
+        request = Request(encode("POST", "/v1/payments", payment.body, headers), done)
+        self.pool.send(request)
 
-    def _try_again(self, customer: Customer, payment: Payment) -> None:
-        """Later, with the same key; a customer's patience has an end, and so has our memory."""
-        if payment.attempts > RETRIES_MAX or self.retrying >= RETRYING_MAX:
+    def _try_again(self, customer: Customer, payment: Payment, retry_after_s: int | None) -> None:
+        """With the same key, when the bank says, or later and later; patience has an end, and so has our memory."""
+        if time.monotonic() - payment.began > PATIENCE_S or self.retrying >= RETRYING_MAX:
             return
-        pause_s = min(_RETRY_FIRST_S * 2 ** (payment.attempts - 1), _RETRY_MAX_S)
+        pause_s = retry_after_s or min(_RETRY_FIRST_S * 2 ** min(payment.attempts - 1, 5), _RETRY_MAX_S)
         self.retrying += 1
 
         def again() -> None:

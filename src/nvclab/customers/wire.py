@@ -21,11 +21,15 @@ _HEAD_END = b"\r\n\r\n"
 
 @dataclass
 class Request:
-    """Bytes to send, and whom to tell: `done(status, body)`; status 0 means that no answer came."""
+    """Bytes to send, and whom to tell: `done(status, body)`; status 0 means that no answer came.
+
+    `retry_after_s`: when to come back, where the answer says so.
+    """
 
     data: bytes
     done: Callable[[int, bytes], None]
     sent: float = 0.0
+    retry_after_s: int | None = None
 
 
 class _Connection(asyncio.Protocol):
@@ -56,12 +60,14 @@ class _Connection(asyncio.Protocol):
                 self.abort()
             return
         head = bytes(self._buffer[:head_end]).lower()
-        end = head_end + len(_HEAD_END) + content_length(head)
+        end = head_end + len(_HEAD_END) + (number_in(head, b"content-length") or 0)
         if end > ANSWER_BYTES_MAX:
             self.abort()
         elif len(self._buffer) >= end:
             body = bytes(self._buffer[head_end + len(_HEAD_END) : end])
             self._buffer.clear()
+            if self.request is not None:
+                self.request.retry_after_s = number_in(head, b"retry-after")
             self._answered(int(head[9:12]), body, close=b"connection: close" in head)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - why it was lost does not matter
@@ -156,17 +162,19 @@ class Pool:
             self._opening -= 1
 
 
-def content_length(head: bytes) -> int:
-    r"""The length of the body that a lower-case head announces; answers without one have no body.
+def number_in(head: bytes, name: bytes) -> int | None:
+    r"""The number that a header of a lower-case head holds; None where there is no such header.
 
-    >>> content_length(b"http/1.1 200 ok\r\ncontent-length: 12\r\nx: y")
-    12
+    >>> head = b"http/1.1 200 ok\r\ncontent-length: 12\r\nx: y"
+    >>> number_in(head, b"content-length"), number_in(head, b"retry-after")
+    (12, None)
     """
-    at = head.find(b"\r\ncontent-length:")
+    at = head.find(b"\r\n" + name + b":")
     if at < 0:
-        return 0
+        return None
     end = head.find(b"\r\n", at + 2)
-    return int(head[at + 17 : end if end >= 0 else len(head)])
+    written = head[at + len(name) + 3 : end if end >= 0 else len(head)].strip()
+    return int(written) if written.isdigit() else None
 
 
 def encode(method: str, path: str, body: bytes = b"", headers: tuple[str, ...] = ()) -> bytes:
