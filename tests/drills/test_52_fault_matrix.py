@@ -40,7 +40,7 @@ SEED = int(os.environ.get("NVCOPS_SEED", "0")) or random.SystemRandom().randrang
 ROUNDS = 8
 SAMPLE = 14
 CLEAN_AUDITS = 200
-SAMPLE_AUDITS = 25
+SAMPLE_AUDITS = 15
 Rehearse = Callable[..., Any]
 
 
@@ -219,15 +219,15 @@ class Life:
             self.errors.append(error)
 
     def _traffic(self) -> None:
-        self.made.write(1_000)
-        self.stop.wait(0.02)
-        if random.random() < 0.2:
+        self.made.write(800)
+        self.stop.wait(0.1)
+        if random.random() < 0.15:
             self.made.next_segment()
 
     def _backups(self) -> None:
         self.made.back_up(full=self.made.taken % 3 == 0)
         self._retain()
-        self.stop.wait(0.5)
+        self.stop.wait(1.5)
 
     def _retain(self) -> None:
         """Keep two full backups and what builds upon them, whatever their age."""

@@ -13,7 +13,7 @@ from nvcops.core.procedures import procedure
 from nvcops.core.runs import Run, conduct
 from nvcops.core.target import Target
 from nvcops.core.units import Bytes
-from nvcops.recovery.standing import CATALOGUE
+from nvcops.recovery.standing import CATALOGUE, backup_findings, standing
 
 # --- Facts ---
 
@@ -127,7 +127,10 @@ def backup_audit(  # noqa: D417 - its Args are the script's flags
 @procedure("backup-verification", when="daily 18:30", needs=["backups"])
 def backup_verification(run: Run, target: Target) -> None:
     """Read back every backup and the whole transaction log, and check that the log's backup keeps up and has room."""
-    run.conclude(_findings(run, target, deep=True))
+    audited = _findings(run, target, deep=True)
+    said = {finding.check for finding in audited}
+    stands = backup_findings(run.read(standing, target, run.started), target.manifest.limits, run.started)
+    run.conclude([*(finding for finding in stands if finding.check not in said), *audited])
 
 
 def _findings(run: Run, target: Target, *, deep: bool) -> list[Finding]:

@@ -32,7 +32,7 @@ from nvcops.core import schedule
 from nvcops.core.backups import Audit, Cause, Entry, Kind, Segment, lsn_bytes, lsn_text, present, segment_name
 from nvcops.core.errors import NotFoundError, StateError
 
-_PAUSES_S = (1.0, 2.0, 4.0)
+_PAUSES_S = (0.5, 1.5, 4.0)
 _FAULTS_MAX = 1_000
 _SCRATCH = "examine-"
 _ATTEMPTS = 10
