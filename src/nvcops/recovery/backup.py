@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -12,6 +13,7 @@ from nvcops.core.backups import (
     Audit,
     Backups,
     Entry,
+    Fault,
     Kind,
     PlatformPoint,
     Segment,
@@ -35,9 +37,14 @@ _LOOK_S = 1.0
 
 
 class Arrival(msgspec.Struct, frozen=True, kw_only=True):
-    """Whether a backup is in the catalogue, and the segment with which it ends in the repository or its spool."""
+    """Whether a backup is in the catalogue, and `segment`, with which it ends, in the repository or its spool.
+
+    `chain` is what it is restored from: itself, and what it builds upon. `first` is the segment with which it begins.
+    """
 
     id: str
+    chain: tuple[str, ...] = ()
+    first: str = ""
     catalogued: bool = False
     segment: str = ""
     there: bool = False
@@ -48,16 +55,28 @@ class Arrival(msgspec.Struct, frozen=True, kw_only=True):
 def arrival(target: Target, backup: str) -> Arrival:
     """Whether the transaction log that the backup needs has arrived; waits for it."""
     backups = _backups(target)
-    entry = next((entry for entry in reversed(backups.catalogue()) if entry.id == backup), None)
-    if entry is None or entry.database is None:
+    entries = {entry.id: entry for entry in backups.catalogue() if entry.database}
+    if backup not in entries or (database := entries[backup].database) is None:
         return Arrival(id=backup)
-    database = entry.database
     last = segment_name(database.timeline, max(0, lsn_bytes(database.stop_lsn) - 1), database.segment_bytes)
+    found = Arrival(
+        id=backup, chain=_chain(entries, backup), first=database.first_segment, catalogued=True, segment=last
+    )
     for waited in range(_ARRIVAL_S):
         if _arrived(backups.segments(), last):
-            return Arrival(id=backup, catalogued=True, segment=last, there=True, waited_s=waited)
+            return msgspec.structs.replace(found, there=True, waited_s=waited)
         time.sleep(_LOOK_S)
-    return Arrival(id=backup, catalogued=True, segment=last, waited_s=_ARRIVAL_S)
+    return msgspec.structs.replace(found, waited_s=_ARRIVAL_S)
+
+
+def _chain(entries: Mapping[str, Entry], backup: str) -> tuple[str, ...]:
+    """A backup, and what it builds upon."""
+    names: list[str] = []
+    while backup in entries and backup not in names:
+        names.append(backup)
+        database = entries[backup].database
+        backup = database.parent if database else ""
+    return tuple(names)
 
 
 def _arrived(segments: Sequence[Segment], last: str) -> bool:
@@ -79,6 +98,8 @@ def _backups(target: Target) -> Backups:
 
 # --- Rules ---
 
+_SEGMENT = re.compile(r"[0-9A-F]{24}")
+_BACKUP = re.compile(r"[0-9]{8}T[0-9]{6}Z-[FI]")
 RESTORABLE = Check(
     "recovery.restorable", "Restorable", "`nvcops run backup-audit`; then `nvcops run database-backup --full`"
 )
@@ -129,6 +150,24 @@ def platform_point(entries: Sequence[Entry], backup: str) -> PlatformPoint | Non
     )
 
 
+def concerning(faults: Sequence[Fault], arrived: Arrival) -> list[Fault]:
+    """The faults that keep a backup from being restored: not those of other backups, or of the log before it.
+
+    >>> arrived = Arrival(id="20261122T060000Z-I", chain=("20261122T060000Z-I", "20261122T000000Z-F"), first="0" * 23 + "7")
+    >>> def fault(subject: str) -> Fault:
+    ...     return Fault(cause=Cause.MISSING, subject=subject, sentence="it is missing")
+    >>> subjects = ["0" * 23 + "6", "0" * 23 + "8", "20261101T000000Z-F", "20261122T000000Z-F", "catalogue/00000002.json"]
+    >>> [subjects.index(found.subject) for found in concerning([fault(subject) for subject in subjects], arrived)]
+    [1, 3, 4]
+    """
+    return [
+        fault
+        for fault in faults
+        if not (_SEGMENT.fullmatch(fault.subject) and fault.subject < arrived.first)
+        and not (_BACKUP.fullmatch(fault.subject) and fault.subject not in arrived.chain)
+    ]
+
+
 def restorable_finding(arrived: Arrival, audit: Audit | None) -> Finding:
     """Whether a backup that was just taken can be restored, as far as reading it back tells."""
     subject = arrived.id
@@ -139,9 +178,8 @@ def restorable_finding(arrived: Arrival, audit: Audit | None) -> Finding:
         return RESTORABLE.finding(Verdict.CRITICAL, why, subject=subject)
     if audit is None:
         return RESTORABLE.unknown("it was not read back", subject=subject)
-    if audit.faults:
-        fault = audit.faults[0]
-        why = f"{len(audit.faults)} faults, the first: {fault.subject}: {fault.sentence}"
+    if faults := concerning(audit.faults, arrived):
+        why = f"{len(faults)} faults, the first: {faults[0].subject}: {faults[0].sentence}"
         return RESTORABLE.finding(Verdict.CRITICAL, why, subject=subject)
     said = f"read back: {Bytes(audit.examined_bytes)}, its log to {arrived.segment}"
     return RESTORABLE.finding(Verdict.OK, said, subject=subject)

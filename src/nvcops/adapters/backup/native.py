@@ -303,19 +303,19 @@ def _log_ranges(packing: Packing) -> tuple[_LogRange, ...]:
 
 
 @contextmanager
-def _parent_manifest(repository: Repository, parent: Entry | None) -> Iterator[Path | None]:
-    """The parent's manifest as a file, for as long as pg_basebackup reads it."""
+def _parent_manifest(repository: Repository, parent: Entry | None) -> Iterator[IO[bytes] | None]:
+    """The parent's manifest as a file without a name, which nobody leaves behind."""
     if parent is None:
         yield None
         return
     index = read_index(repository.store, repository.sealing, parent.id)
-    with tempfile.NamedTemporaryFile(prefix="nvcops-manifest-") as file:
+    with tempfile.TemporaryFile() as file:
         file.writelines(read_file(repository.store, repository.sealing, index, MANIFEST))
         file.flush()
-        yield Path(file.name)
+        yield file
 
 
-def _stream(repository: Repository, server: Server, id: str, packing: Packing, manifest: Path | None) -> None:  # noqa: A002
+def _stream(repository: Repository, server: Server, id: str, packing: Packing, manifest: IO[bytes] | None) -> None:  # noqa: A002
     """Run pg_basebackup, and pack what it sends. It verifies the checksum of every page as it goes."""
     arguments = ["--pgdata=-", "--format=tar", "--wal-method=none", "--checkpoint=fast", "--no-password"]
     arguments += [f"--label=nvcops {id}", f"--dbname={repository.source.conninfo('nvcops_backup')}"]
@@ -323,7 +323,7 @@ def _stream(repository: Repository, server: Server, id: str, packing: Packing, m
         kib = int(repository.entry.rate_max) >> 10
         arguments.append(f"--max-rate={min(max(kib, _RATE_KIB_MIN), _RATE_KIB_MAX)}")
     if manifest is not None:
-        arguments.append(f"--incremental={manifest}")
+        arguments.append(f"--incremental=/proc/self/fd/{manifest.fileno()}")
     with tempfile.TemporaryFile() as said:
         program = repository.tools(server.major).start(
             "pg_basebackup",
@@ -332,6 +332,7 @@ def _stream(repository: Repository, server: Server, id: str, packing: Packing, m
             quiet=True,
             stdout=subprocess.PIPE,
             stderr=said,
+            handles=[manifest.fileno()] if manifest is not None else [],
         )
         try:
             assert program.stdout is not None  # noqa: S101 - for the type checker: it was asked for

@@ -13,7 +13,7 @@ import pwd
 import re
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -100,8 +100,12 @@ class Tools:
         as_server: bool = False,
         stdout: int | IO[Any] = subprocess.DEVNULL,
         stderr: int | IO[Any] = subprocess.DEVNULL,
+        handles: Sequence[int] = (),
     ) -> subprocess.Popen[bytes]:
-        """Start a program in a session of its own; the caller waits for it. It dies with the thread that called."""
+        """Start a program in a session of its own; the caller waits for it. It dies with the thread that called.
+
+        `handles` are open files that it inherits by their numbers.
+        """
         argv = [*self._prefix(quiet=quiet, as_server=as_server), self.path(program), *arguments]
         try:
             return subprocess.Popen(
@@ -110,6 +114,7 @@ class Tools:
                 stdout=stdout,
                 stderr=stderr,
                 env=self._environment(password),
+                pass_fds=handles,
                 start_new_session=True,
                 bufsize=0,
             )
