@@ -59,9 +59,8 @@ def arrival(target: Target, backup: str) -> Arrival:
     if backup not in entries or (database := entries[backup].database) is None:
         return Arrival(id=backup)
     last = segment_name(database.timeline, max(0, lsn_bytes(database.stop_lsn) - 1), database.segment_bytes)
-    found = Arrival(
-        id=backup, chain=_chain(entries, backup), first=database.first_segment, catalogued=True, segment=last
-    )
+    chain, first = _chain(entries, backup), database.first_segment
+    found = Arrival(id=backup, chain=chain, first=first, catalogued=True, segment=last)
     for waited in range(_ARRIVAL_S):
         if _arrived(backups.segments(), last):
             return msgspec.structs.replace(found, there=True, waited_s=waited)
@@ -153,11 +152,10 @@ def platform_point(entries: Sequence[Entry], backup: str) -> PlatformPoint | Non
 def concerning(faults: Sequence[Fault], arrived: Arrival) -> list[Fault]:
     """The faults that keep a backup from being restored: not those of other backups, or of the log before it.
 
-    >>> arrived = Arrival(id="20261122T060000Z-I", chain=("20261122T060000Z-I", "20261122T000000Z-F"), first="0" * 23 + "7")
-    >>> def fault(subject: str) -> Fault:
-    ...     return Fault(cause=Cause.MISSING, subject=subject, sentence="it is missing")
-    >>> subjects = ["0" * 23 + "6", "0" * 23 + "8", "20261101T000000Z-F", "20261122T000000Z-F", "catalogue/00000002.json"]
-    >>> [subjects.index(found.subject) for found in concerning([fault(subject) for subject in subjects], arrived)]
+    >>> from types import SimpleNamespace as Seen
+    >>> arrived = Arrival(id="20261122T060000Z-I", chain=("20261122T060000Z-I", "20261122T000000Z-F"), first="7" * 24)
+    >>> subjects = ["6" * 24, "8" * 24, "20261101T000000Z-F", "20261122T000000Z-F", "catalogue/00000002.json"]
+    >>> [subjects.index(seen.subject) for seen in concerning([Seen(subject=name) for name in subjects], arrived)]
     [1, 3, 4]
     """
     return [
