@@ -229,7 +229,8 @@ class Restores(Protocol):
     def tidy(self, run: str) -> list[str]:
         """Undo what other runs left when they were killed: a paused standby, half copies; what was done about each.
 
-        In-place restores of others that stand between old and new data are rolled back.
+        In-place restores of others that stand between old and new data are rolled back; new data that stand in place
+        stay there, since they may have been written to, and the old ones stay aside.
         """
         ...
 

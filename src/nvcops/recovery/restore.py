@@ -307,11 +307,14 @@ def _served_again(run: Run, target: Target, plan: RestorePlan, replayed: Replaye
         return []
     primary, findings = database.primary.name, []
     run.step(f"start {primary} on the restored data", start, target, primary)
-    try:  # from here on nothing is rolled back
-        run.step(f"wait until {primary} answers", answers, target)
-        run.step("remove the folder of work", forget, target, plan)
-    except StepFailed as error:
-        findings.append(SERVED.finding(Verdict.WARNING, error.sentence, subject=primary))
+    for title, act, arguments in (
+        ("remove the folder of work: from here on nothing is undone", forget, (target, plan)),
+        (f"wait until {primary} answers", answers, (target,)),
+    ):
+        try:
+            run.step(title, act, *arguments)
+        except StepFailed as error:
+            findings.append(SERVED.finding(Verdict.WARNING, error.sentence, subject=primary))
     for standby in database.standbys:
         try:
             run.step(f"rebuild {standby.name} from the restored data", rebuild, target, standby.name)

@@ -26,12 +26,12 @@ from nvcops.adapters.backup.clone import Clone, CloneEnded, ended_before_target
 from nvcops.adapters.backup.pack import BLOCK_BYTES, Sealing, seal, unseal
 from nvcops.adapters.backup.repository import Repository, open_repository
 from nvcops.adapters.backup.restores_live import Live
-from nvcops.adapters.backup.restores_plan import chain_of, database_of, make_plan, to_text, work_folder
+from nvcops.adapters.backup.restores_plan import Stock, chain_of, database_of, make_plan, stock_of, to_text, work_folder
 from nvcops.adapters.backup.restores_verify import Looking
 from nvcops.adapters.backup.tools import Tools
 from nvcops.adapters.backup.unpack import Pace, Unpacking
 from nvcops.adapters.evidence.files import private_folder
-from nvcops.core.backups import Entry, RestoreTarget, lsn_bytes, lsn_text, present
+from nvcops.core.backups import DatabaseBackup, Entry, RestoreTarget, lsn_bytes, lsn_text, present
 from nvcops.core.errors import NotFoundError, StateError
 from nvcops.core.manifest import Manifest
 from nvcops.core.progress import tell
@@ -67,7 +67,7 @@ class NativeRestores:
         where = self.manifest.recovery.data if purpose is Purpose.IN_PLACE else into
         where = where.absolute() if where else None
         work = work_folder(run, purpose, where, self._scratch)
-        return make_plan(self.repository, restores_place.checked(run), backup, to, purpose, where, work)
+        return make_plan(self._stock, restores_place.checked(run), backup, to, purpose, where, work)
 
     def speed(self) -> Speed:
         """Measure this machine for a moment."""
@@ -84,10 +84,7 @@ class NativeRestores:
         tools.give(plan.work)
         rate = self.repository.entry.rate_max if plan.purpose is Purpose.DRILL else None
         pace = Pace(float(rate) if rate else None, quiet=_quiet(plan))
-        unpacking = Unpacking(
-            repository=self.repository, chain=self._chain(plan), work=plan.work, tools=tools, pace=pace
-        )
-        return _keep(plan, unpacking.carry_out())
+        return _keep(plan, self._unpacked(plan, tools, pace))
 
     def replay(self, plan: RestorePlan) -> Replayed:
         """Replay the log up to the target; the copy goes on as a timeline of its own, and is stopped."""
@@ -130,8 +127,12 @@ class NativeRestores:
         """Undo what other runs left when they were killed."""
         done = self._live.wake(run)
         for plan in self._works.others(run):
-            self.discard(plan)
-            done.append(f"removed what {plan.run} had left in {plan.work}")
+            if restores_place.stands_in_place(plan):
+                self.forget(plan)
+                done.append(f"left the data in {plan.into_path} that {plan.run} had put there; the old ones are aside")
+            else:
+                self.discard(plan)
+                done.append(f"removed what {plan.run} had left in {plan.work}")
         return done
 
     def snapshot(self, run: str) -> LiveSnapshot:
@@ -150,6 +151,26 @@ class NativeRestores:
             raise NotFoundError("platform.toml does not say where the data lie", hint="[recovery] data")
         restores_place.release(data, run, self._works)
 
+    # What differs from one engine to another: where backups and log come from.
+
+    @property
+    def _stock(self) -> Stock:
+        return stock_of(self.repository)
+
+    def _unpacked(self, plan: RestorePlan, tools: Tools, pace: Pace) -> Unpacked:
+        unpacking = Unpacking(
+            repository=self.repository, chain=self._chain(plan), work=plan.work, tools=tools, pace=pace
+        )
+        return unpacking.carry_out()
+
+    def _log(self, database: DatabaseBackup, target: RestoreTarget, *, everything: bool) -> restores_log.Log:
+        return restores_log.read_log(self.repository, database, target, everything=everything)
+
+    def _lay(self, log: restores_log.Log, data: Path, tools: Tools, pace: Pace) -> None:
+        restores_log.lay_ready(self.repository, log, data, tools, pace)
+
+    # ---
+
     @property
     def _scratch(self) -> Path:
         return self.repository.entry.scratch or self.manifest.platform.state / "scratch"
@@ -166,7 +187,7 @@ class NativeRestores:
         return self.repository.tools(plan.major)
 
     def _chain(self, plan: RestorePlan) -> list[Entry]:
-        backups = [entry for entry in present(self.repository.catalogue.entries()) if entry.kind.of_database]
+        backups = [entry for entry in present(self._stock.entries) if entry.kind.of_database]
         entry = next((entry for entry in reversed(backups) if entry.id == plan.backup), None)
         if entry is None:
             raise NotFoundError(f"the backup {plan.backup} was removed meanwhile", hint="begin again")
@@ -188,8 +209,8 @@ class NativeRestores:
         data = plan.work / "data"
         tools, database = self._tools(plan), database_of(self._chain(plan)[-1])
         read = now()
-        log = restores_log.read_log(self.repository, database, plan.target, everything=everything)
-        restores_log.lay_ready(self.repository, log, data, tools, Pace(quiet=_quiet(plan)))
+        log = self._log(database, plan.target, everything=everything)
+        self._lay(log, data, tools, Pace(quiet=_quiet(plan)))
         (data / "standby.signal").unlink(missing_ok=True)
         (data / "recovery.signal").touch(mode=0o600)
         tools.give(data / "recovery.signal")
@@ -252,13 +273,17 @@ class _Laid(msgspec.Struct, frozen=True):
 
 
 def open_restores(manifest: Manifest) -> NativeRestores:
-    """The restores of a manifest's native repository.
+    """The restores of a manifest, behind the engine that it names.
 
     Raises:
         ManifestError: there is no [backups], or a secret cannot be read.
     """
-    state = manifest.platform.state / "restores"
-    return NativeRestores(repository=open_repository(manifest), manifest=manifest, state=state)
+    repository, state = open_repository(manifest), manifest.platform.state / "restores"
+    if repository.entry.engine == "native":
+        return NativeRestores(repository=repository, manifest=manifest, state=state)
+    from nvcops.adapters.backup.pgbackrest_restores import PgBackRestRestores
+
+    return PgBackRestRestores(repository=repository, manifest=manifest, state=state)
 
 
 def recovery_settings(target: RestoreTarget, timeline: int) -> dict[str, str]:

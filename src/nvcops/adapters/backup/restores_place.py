@@ -11,6 +11,7 @@ data put aside (A, `data.before-RUN`). A rename is whole or not at all, so that 
 
 The last two are told from the first by the note W/moving, which is written before the first move.
 A server is stopped before the first of these moves and started after the last; no move is made under a running one.
+A run that gave up when its data stood in place already is not rolled back by others: its data may have been written to.
 Each restore is noted in the state folder before its folder of work is made, and forgotten when nothing is left to undo.
 """
 
@@ -126,6 +127,11 @@ def _put_aside(plan: RestorePlan, copy: Path) -> None:
 def delivered(plan: RestorePlan) -> bool:
     """Whether the finished data are where they were asked for."""
     return not (plan.work / "data").exists() and (_into(plan) / "PG_VERSION").exists()
+
+
+def stands_in_place(plan: RestorePlan) -> bool:
+    """Whether restored data stand in place: they may have been served and written to, so others do not touch them."""
+    return plan.purpose is Purpose.IN_PLACE and (plan.work / _MOVING).exists() and delivered(plan)
 
 
 def discard(plan: RestorePlan, works: Works) -> bool:

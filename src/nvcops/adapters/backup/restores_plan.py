@@ -6,7 +6,8 @@ import datetime as dt
 import difflib
 import hashlib
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from nvcops.adapters.backup.clone import control_data, server_of
@@ -23,19 +24,45 @@ _SPARE = 1.05
 _SPARE_BYTES = 128 << 20  # for what the copy's own server writes
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stock:
+    """What there is to restore from: the catalogue, the log for a target, programs by major version.
+
+    `look` raises when something of a chain is not there as it should be.
+    """
+
+    entries: Sequence[Entry]
+    look: Callable[[Sequence[Entry]], None]
+    log: Callable[[DatabaseBackup, RestoreTarget], Log]
+    tools: Callable[[int], Tools]
+
+
+def stock_of(repository: Repository) -> Stock:
+    """What our own repository has."""
+
+    def look(chain: Sequence[Entry]) -> None:
+        _look_at_key(repository, chain)
+        _look_at_objects(repository, chain)
+
+    return Stock(
+        entries=repository.catalogue.entries(),
+        look=look,
+        log=lambda database, to: read_log(repository, database, to),
+        tools=repository.tools,
+    )
+
+
 def make_plan(
-    repository: Repository, run: str, backup: str, to: RestoreTarget, purpose: Purpose, into: Path | None, work: Path
+    stock: Stock, run: str, backup: str, to: RestoreTarget, purpose: Purpose, into: Path | None, work: Path
 ) -> RestorePlan:
     """Decide what a restore takes. Raises as core.restores.Restores.plan does."""
-    entries = repository.catalogue.entries()
-    backups = [entry for entry in present(entries) if entry.kind.of_database and entry.database]
+    backups = [entry for entry in present(stock.entries) if entry.kind.of_database and entry.database]
     entry = _newest(backups, to) if backup == NEWEST else _named(backups, backup)
     chain = chain_of(backups, entry)
     database = database_of(entry)
-    _look_at_key(repository, chain)
-    _look_at_objects(repository, chain)
-    tools = repository.tools(database.major)
-    log = read_log(repository, database, to)
+    stock.look(chain)
+    tools = stock.tools(database.major)
+    log = stock.log(database, to)
     _look_at_target(backups, entry, log, to)
     _look_at_place(purpose, into, database, tools)
     needed = _needed(chain, log)

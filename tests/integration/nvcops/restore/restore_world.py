@@ -39,7 +39,27 @@ CREATE TABLE entry (transfer text NOT NULL, account int NOT NULL REFERENCES acco
                     PRIMARY KEY (transfer, account));
 INSERT INTO account SELECT n, 'owner ' || n, 0 FROM generate_series(1, 1000) n;
 """
-_RECOVERY = """
+_PLATFORM = """
+[platform]
+name = "test-bank"
+title = "Test bank"
+state = "{folder}/state"
+[evidence]
+origin = "test.example/operations"
+[database]
+name = "postgres"
+user = "postgres"
+password_file = "{folder}/super"
+port = {port}
+primary = {{ name = "db-1", host = "127.0.0.1" }}
+{standbys}
+[backups]
+repository = "{folder}/repository"
+user = "nvcops_backup"
+password_file = "{folder}/password"
+binaries = "{binaries}"
+account = "nobody"
+{key}
 [recovery]
 data = "{data}"
 invariants = "{folder}/invariants.sql"
@@ -148,18 +168,17 @@ def restore_world(
         grant = "GRANT EXECUTE ON FUNCTION pg_wal_replay_pause, pg_wal_replay_resume TO nvcops_backup"
         world.execute(grant)
         standby = parts.enter_context(_following(world)) if pair else None
-        key = 'account = "nobody"' + (f'\nkey_file = "{folder}/key"' if encrypted else "")
-        written = backup_world._PLATFORM.format(
+        key = f'key_file = "{folder}/key"' if encrypted else ""
+        follower = f'standbys = [{{ name = "db-2", host = "127.0.0.1", port = {standby.port} }}]' if standby else ""
+        written = _PLATFORM.format(
             folder=folder,
             port=world.server.port,
             binaries=world.server.binaries.folder,
-            database="postgres",
-            more=key + _RECOVERY.format(data=world.server.data, folder=folder, more=more),
+            standbys=follower,
+            key=key,
+            data=world.server.data,
+            more=more,
         )
-        if standby:
-            entry = f'standbys = [{{ name = "db-2", host = "127.0.0.1", port = {standby.port} }}]'
-            written = written.replace("[backups]", f"{entry}\n[backups]")
-        written = written.replace('user = "postgres"', f'user = "postgres"\npassword_file = "{folder}/super"')
         backup_world.secret(folder / "super", world.server.password)
         (folder / "platform.toml").write_text(written, encoding="utf-8")
         manifest = parse(written, folder / "platform.toml")
