@@ -12,6 +12,7 @@ import msgspec
 from nvcops.adapters.backup.files_index import Source
 
 _VERSION_BYTES_MAX = 200
+WAITING = ".nvcops-"  # in the names of new files that wait beside their places while a configuration is put back
 
 
 class Gathered(msgspec.Struct):
@@ -84,4 +85,8 @@ def _below(folder: Path, unreadable: list[str]) -> Iterator[Path]:
 
     for root, folders, files in os.walk(folder, onerror=cannot):
         folders.sort()
-        yield from (Path(root) / name for name in sorted([*folders, *files]))
+        yield from (Path(root) / name for name in sorted([*folders, *files]) if not _is_waiting(name))
+
+
+def _is_waiting(name: str) -> bool:
+    return name.startswith(".") and WAITING in name

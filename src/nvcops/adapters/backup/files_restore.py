@@ -19,6 +19,7 @@ import msgspec
 
 from nvcops.adapters.backup.files_compare import Pair, compared
 from nvcops.adapters.backup.files_fetch import copied, fetch, own
+from nvcops.adapters.backup.files_gather import WAITING
 from nvcops.adapters.backup.files_index import FileIndex, Source, read_index
 from nvcops.adapters.backup.files_pack import looked_at
 from nvcops.adapters.backup.repository import Repository
@@ -78,7 +79,7 @@ def put_back(repository: Repository, id: str, live: str, run: str) -> None:  # n
 def deliver(repository: Repository, id: str, into: Path, run: str) -> int:  # noqa: A002 - the catalogue's own word
     """See core.files.PlatformFiles.deliver."""
     index = read_index(repository, id)
-    scratch = into.with_name(f".{into.name}.nvcops-{_named(run)}")
+    scratch = into.with_name(f".{into.name}{WAITING}{_named(run)}")
     count = sum(file.kind != "folder" for file in index.files)
     try:
         if into.is_symlink() or (into.exists() and (not into.is_dir() or any(into.iterdir()))):
@@ -109,14 +110,14 @@ def _planned(repository: Repository, index: FileIndex, id: str, live: str, run: 
     pairs, now = compared(repository, index)
     if now != live:
         raise Refused("the configuration was changed since its difference was shown", hint="run it again")
-    beside = [_beside(Path(f"/{pair.path}"), f"nvcops-{_named(run)}-{number}") for number, pair in enumerate(pairs)]
+    beside = [_beside(Path(f"/{pair.path}"), f"{WAITING}{_named(run)}-{number}") for number, pair in enumerate(pairs)]
     return Plan(id=id, stage=Stage.PLANNED, pairs=tuple(pairs), beside=tuple(map(str, beside)))
 
 
 def _beside(path: Path, suffix: str) -> Path:
     """A hidden name on the same file system: in the file's own folder, or the nearest one that is there."""
     folder = next(parent for parent in path.parents if parent.is_dir())
-    return folder / f".{path.name}.{suffix}"
+    return folder / f".{path.name}{suffix}"
 
 
 def _prepare(repository: Repository, folder: Path, plan: Plan) -> None:
