@@ -24,7 +24,7 @@ from nvcops.adapters.backup.pgbackrest_log import LogReading, newest_commit
 from nvcops.adapters.backup.pgbackrest_program import Program
 from nvcops.adapters.backup.repository import Repository
 from nvcops.core.backups import Audit, Cause, Entry, Segment, lsn_text
-from nvcops.core.errors import TargetError
+from nvcops.core.errors import NotFoundError, TargetError
 
 VERIFY_S = 6 * 3600.0
 _OWNER, _NEWEST = "system identifier", "newest segment"
@@ -81,7 +81,7 @@ class Examination:
             try:
                 self.bytes += self.program.fetch(segment.key, laid)
                 texts[segment.name] = laid.read_text(encoding="utf-8", errors="replace")
-            except TargetError as error:
+            except (TargetError, NotFoundError) as error:
                 self.damages.append(Damage(cause=Cause.UNREADABLE, subject=segment.name, sentence=error.sentence))
             finally:
                 laid.unlink(missing_ok=True)

@@ -29,6 +29,7 @@ class Platform:
 
     server: Postgres
     backups: PgBackRestBackups
+    manifest: manifest.Manifest
     folder: Path
 
     @property
@@ -65,7 +66,8 @@ def platform() -> Iterator[Platform]:
     try:
         server.initialise()
         server.start()
-        found = Platform(server, PgBackRestBackups(open_repository(_manifest(folder, server.port))), folder)
+        described = _manifest(folder, server.port)
+        found = Platform(server, PgBackRestBackups(open_repository(described)), described, folder)
         found.backups.program.answer("stanza-create")
         with server.connect() as session:
             session.execute("CREATE TABLE payment (number int, key text)")

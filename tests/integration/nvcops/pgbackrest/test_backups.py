@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import fcntl
 import shutil
 import time
@@ -9,11 +10,14 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import zstandard
 
 from nvclab.parts.postgres import Postgres
 from nvcops.adapters.backup.pgbackrest_base import restore
+from nvcops.adapters.backup.restores import open_restores
 from nvcops.core.backups import Entry, Kind, RestoreTarget, lsn_bytes
-from nvcops.core.errors import LockHeld, NvcopsError, Unreachable
+from nvcops.core.errors import EvidenceError, LockHeld, NvcopsError, StateError, Unreachable
+from nvcops.core.restores import Purpose
 
 from .conftest import Platform, owned, server_at
 
@@ -93,6 +97,62 @@ def test_a_restore_lays_data_that_start_and_hold_every_row(platform: Platform, t
     finally:
         copy.stop()
         shutil.rmtree(folder)
+
+
+def test_a_drill_restores_and_verifies_it_like_any_other(platform: Platform, taken: list[Entry]) -> None:
+    restores = open_restores(platform.manifest)
+    name = platform.write(rows=11)
+    until(lambda: any(segment.name == name for segment in platform.backups.segments()))
+    plan = restores.plan("drill-1", "newest", RestoreTarget(), purpose=Purpose.DRILL, into=None)
+    assert plan.backup == taken[1].id
+    assert plan.chain == (taken[0].id, taken[1].id)
+    try:
+        assert restores.unpack(plan).bytes > 1 << 20
+        replayed = restores.replay(plan)
+        assert replayed.timeline == 2
+        seen = restores.verify(plan)
+        (book,) = [book for book in seen.books if book.table.endswith("payment")]
+        assert book.rows == one(platform.server, "SELECT count(*) FROM payment")
+        assert not seen.pages.broken
+        assert seen.pages.things
+    finally:
+        restores.discard(plan)
+    assert not plan.work.exists()
+
+
+def test_a_restore_from_a_flipped_file_or_segment_ends_in_a_sentence(platform: Platform, taken: list[Entry]) -> None:
+    assert taken[1].database is not None
+    restores = open_restores(platform.manifest)
+    segment = platform.segment(taken[1].database.first_segment)
+    whole = segment.read_bytes()
+    raw = bytearray(zstandard.ZstdDecompressor().stream_reader(whole).read())
+    raw[-1] ^= 0xFF
+    plan = restores.plan("drill-2", "newest", RestoreTarget(), purpose=Purpose.DRILL, into=None)
+    try:
+        restores.unpack(plan)
+        segment.write_bytes(zstandard.compress(bytes(raw)))
+        with pytest.raises(EvidenceError, match="is not what its name says"):
+            restores.replay(plan)
+    finally:
+        segment.write_bytes(whole)
+        restores.discard(plan)
+    file = platform.repository / "backup" / "main" / taken[0].id / "backup.manifest"
+    kept = file.with_name("kept")
+    file.rename(kept)
+    try:
+        with pytest.raises(StateError, match="cannot be restored"):
+            restores.plan("drill-3", taken[0].id, RestoreTarget(), purpose=Purpose.DRILL, into=None)
+    finally:
+        kept.rename(file)
+
+
+def test_retention_removes_by_its_own_program_and_enters_that(platform: Platform, taken: list[Entry]) -> None:
+    extra = platform.backups.back_up("20261122T130000Z-I", full=False)
+    now = dt.datetime.now(dt.UTC)
+    draft = Entry(number=0, id="R-X", kind=Kind.REMOVAL, platform="fifteen", began=now, ended=now, of=(extra.id,))
+    entered = platform.backups.remove([extra.id], [], draft=draft)
+    assert entered.of == (extra.id,)
+    assert [entry.id for entry in platform.backups.catalogue() if entry.kind.of_database] == [e.id for e in taken]
 
 
 def test_two_backups_at_once_are_one(platform: Platform, taken: list[Entry]) -> None:
