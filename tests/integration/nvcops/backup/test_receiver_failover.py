@@ -44,8 +44,6 @@ def standby_of(world: World, folder: Path) -> Iterator[Postgres]:
         },
         binaries=primary.binaries,
     )
-    for path in (folder, *list(folder.parents)[:-2]):
-        path.chmod(0o755)  # the server's own account passes through them
     standby.clone(primary, "postgres", primary.password, "standby")
     try:
         standby.start()
