@@ -84,8 +84,7 @@ class LogReader:
         """Check the records of neighbouring segments; those in which the next window begins."""
         while window:
             is_open = self.layout.files[window[-1]].partial
-            end = None if is_open else (window[-1] + 1) * self._size
-            found = self._walked(window, end)
+            found = self._walked(window)
             if not found.trouble or (is_open and self._is_end(window[-1], found.reached)):
                 break
             bad = min(found.reached // self._size, window[-1])
@@ -103,9 +102,9 @@ class LogReader:
         self._drop(set(window) - set(kept))
         return kept
 
-    def _walked(self, window: list[int], end: int | None) -> waldump.Walk:
+    def _walked(self, window: list[int]) -> waldump.Walk:
         """Walk; where no record begins in the window, from the segments before it, in which one may have begun."""
-        begin = window[0]
+        begin, end = window[0], (window[-1] + 1) * self._size
         while True:
             start = begin * self._size
             found = waldump.walk(self.tools, self.folder, self.line.timeline, start, end)
@@ -148,6 +147,9 @@ class LogReader:
             return False
         file = self.layout.files[number]
         trouble = self.reader.segment(file, self._path(number), self._size)
+        if trouble is not None and trouble.cause is Cause.MISSING and (moved := self.reader.moved(file)):
+            self.layout.files[number] = file = moved
+            trouble = self.reader.segment(file, self._path(number), self._size)
         if trouble is None:
             self._there.add(number)
             return True

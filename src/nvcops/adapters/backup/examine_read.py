@@ -119,6 +119,14 @@ class Reader:
             return Trouble(Cause.TRUNCATED, f"it holds {size:,} bytes, and a segment has {segment_bytes:,}")
         return None
 
+    def moved(self, file: Segment) -> Segment | None:
+        """Where a file of the spool is now: whole under its own name, or in the repository."""
+        if not file.key.startswith(wal.SPOOL_PREFIX):
+            return None
+        stored = wal.stored_segments(self.repository, f"{file.system_identifier}/{file.name[:8]}/{file.name}")
+        there = [*wal.spooled(self.repository), *stored]
+        return next((each for each in there if each.name == file.name and not each.partial), None)
+
     def text(self, file: Segment) -> str | Trouble:
         """A small file of the log: a timeline's history."""
         try:

@@ -29,7 +29,7 @@ class Walk(msgspec.Struct, frozen=True):
     trouble: str = ""
 
 
-def walk(tools: Tools, folder: Path, timeline: int, start: int, end: int | None) -> Walk:
+def walk(tools: Tools, folder: Path, timeline: int, start: int, end: int) -> Walk:
     """Check every record from the first that begins at `start` or after it until `end`, or until there is none.
 
     A record that goes on beyond `end` is not checked: it begins at `reached`.
@@ -37,9 +37,8 @@ def walk(tools: Tools, folder: Path, timeline: int, start: int, end: int | None)
     Raises:
         StateError: pg_waldump could not do its work: nothing is known.
     """
-    until = ["-e", lsn_text(end)] if end is not None else []
-    where = ["-p", str(folder), "-t", str(timeline), "-s", lsn_text(start)]
-    done = tools.run("pg_waldump", *where, *until, "-z", deadline_s=_DEADLINE_S, quiet=True)
+    where = ["-p", str(folder), "-t", str(timeline), "-s", lsn_text(start), "-e", lsn_text(end)]
+    done = tools.run("pg_waldump", *where, "-z", deadline_s=_DEADLINE_S, quiet=True)
     match = _BETWEEN.search(done.output)
     reached = lsn_bytes(match[2]) if match else start
     if done.code == 0 and match:
