@@ -355,8 +355,8 @@ def _restored(run: Run, going: _Going, target: Target, plan: RestorePlan, foreca
         run.step("leave nothing of the restore", restore.discard, target, plan)
         raise
     going.may(f"start {database.primary.name}", restore.start, target, database.primary.name)
+    going.may("remove the folder of work: from here on nothing is undone", restore.forget, target, plan)
     going.may(f"wait until {database.primary.name} answers", restore.answers, target)
-    going.may("remove the folder of work", restore.forget, target, plan)
     if unpacked and replayed and seen:
         figures = proof.figures_of(plan, unpacked, replayed, seen, forecast, good=not seen.ledger.missing)
         number = restore.restore_id(run.started)
