@@ -56,7 +56,7 @@ class Etcd:
         """Remove a key if it has that value now, in one transaction; whether it did."""
         compare = {"key": _code(key), "target": "VALUE", "result": "EQUAL", "value": _code(value)}
         removal = {"request_delete_range": {"key": _code(key)}}
-        answer = await self._tell("/v3/kv/txn", {"compare": [compare], "success": [removal]})
+        answer = await self.tell("/v3/kv/txn", {"compare": [compare], "success": [removal]})
         return bool(answer.get("succeeded"))
 
     async def _ask(self, path: str, question: dict[str, Any]) -> dict[str, Any]:
@@ -72,7 +72,8 @@ class Etcd:
             await let_go(asked)
         raise trouble or Refused("no etcd is named", hint="[cluster] etcd")
 
-    async def _tell(self, path: str, change: dict[str, Any]) -> dict[str, Any]:
+    async def tell(self, path: str, change: dict[str, Any]) -> dict[str, Any]:
+        """Have one member do something, by its path of the gateway; what it answers."""
         trouble: TargetError | None = None
         for address in list(self._addresses):
             try:
