@@ -159,7 +159,8 @@ class Host:
                 "listen": f"127.0.0.1:{ports.patroni}",
                 "connect_address": f"127.0.0.1:{ports.peers_rest}",
             },
-            "etcd3": {"host": f"127.0.0.1:{ports.etcd}"},
+            # A proxy: or Patroni would find out where etcd really listens, and pass by the cable.
+            "etcd3": {"host": f"127.0.0.1:{ports.etcd}", "use_proxies": True},
             "bootstrap": {"dcs": self._of_the_cluster(), "initdb": _INITDB},
             "postgresql": {
                 "listen": f"127.0.0.1:{ports.server}",
