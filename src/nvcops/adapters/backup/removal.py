@@ -27,6 +27,7 @@ def remove(repository: Repository, ids: Sequence[str], log: Sequence[LogKept], *
         StateError: one of them is on hold, or needed by one that stays.
     """
     with repository.lock("backup"), repository.lock("files"):
+        repository.store.sweep()
         entries = repository.catalogue.entries()
         entered = next((entry for entry in entries if entry.id == draft.id), None)
         if entered is None and (ids or log):
