@@ -1,8 +1,8 @@
 """Error of the forecast of restores, over sizes and amounts of log that it did not learn from.
 
-Real restores - unpacked, verified, replayed, every page, constraint and row looked at - of base backups of growing size,
-each up to points with a growing amount of log behind it. The forecast learns from the first and third size and amount;
-it is asked about the second and fourth, so between and beyond what it saw. All of them are restored in turns, so that
+Real restores - unpacked, verified, replayed, every page, constraint and row looked at - of base backups of growing
+size, each up to points with a growing amount of log behind it. It learns from the first and third size and amount, and
+is asked about the second and fourth, so between and beyond what it saw. All of them are restored in turns, so that
 what else the machine does hits both alike.
 
     restore_forecast.py [--quick] [--json]      ends with 0, or with 2 when the bound is missed
@@ -146,9 +146,7 @@ def main() -> int:
         print(f"  error  p90 {figure:.1%}, median {errors[len(errors) // 2]:.1%}   bound <= {BOUND:.0%}")
         for taken in seen[False]:
             said = model.forecast(taken.bytes, taken.wal_bytes)
-            print(
-                f"  {taken.bytes >> 20:5d} MiB, log {taken.wal_bytes >> 20:4d} MiB: {taken.seconds:.2f} s, forecast {said}"
-            )
+            print(f"  {taken.bytes >> 20} MiB, log {taken.wal_bytes >> 20} MiB: {taken.seconds:.2f} s, forecast {said}")
     return 0 if figure <= BOUND else 2
 
 
