@@ -30,7 +30,7 @@ def alone() -> Iterator[World]:
         yield made
 
 
-def tested(pair: World, kind: str) -> dict[str, Any]:
+def taken_through(pair: World, kind: str) -> dict[str, Any]:
     """The failover test's record, all its lines but the gap as they should be."""
     pair.whole()
     record = pair.answer("run", "test-failover", "--kind", kind)
@@ -46,7 +46,7 @@ def tested(pair: World, kind: str) -> dict[str, Any]:
     "kind", [pytest.param(kind, marks=[pytest.mark.sample] if kind == "switchover" else []) for kind in KINDS]
 )
 def test_nothing_acknowledged_is_lost(guarded: World, kind: str) -> None:
-    tested(guarded, kind)
+    taken_through(guarded, kind)
 
 
 def test_the_guard_has_its_failover_proved(guarded: World) -> None:
@@ -66,11 +66,11 @@ def test_the_guard_has_its_failover_proved(guarded: World) -> None:
 
 def proofs(pair: World, old: str) -> list[dict[str, Any]]:
     """Ended runs of fail-over, the newest first, of that server."""
-    listed: Any = pair.answer("list", "--procedure", "fail-over")
+    listed: Any = pair.answer("runs", "--procedure", "fail-over")
     shown = [pair.answer("show", run["id"]) for run in listed[:1]]
     return [run for run in shown if run["state"] == "concluded" and run["options"].get("old") == old]
 
 
 @pytest.mark.parametrize("kind", ["crash", "freeze"])
 def test_without_a_guard_the_test_itself_fences(alone: World, kind: str) -> None:
-    tested(alone, kind)
+    taken_through(alone, kind)

@@ -44,7 +44,7 @@ def killed_after(pair: World, step: int, seconds: float) -> None:
 
 
 def newest(pair: World) -> dict[str, Any]:
-    listed: Any = pair.answer("list", "--procedure", "test-failover")
+    listed: Any = pair.answer("runs", "--procedure", "test-failover")
     return pair.answer("show", listed[0]["id"])
 
 
@@ -57,7 +57,7 @@ def test_a_whole_run_has_so_many_steps(pair: World) -> None:
 @pytest.mark.parametrize("step", range(1, STEPS))
 def test_what_was_left_is_put_right(pair: World, step: int) -> None:
     before = pair.whole()
-    known = {run["id"] for run in pair.answer("list", "--procedure", "test-failover")}
+    known = {run["id"] for run in pair.answer("runs", "--procedure", "test-failover")}
     killed_after(pair, step, random.Random(step).uniform(0.0, 1.5))
     record = wait_for(lambda: over(newest(pair)), "somebody takes the run up", 400)
     assert record["id"] not in known
