@@ -76,7 +76,7 @@ def _run(
     **options: Any,
 ) -> int:
     manifest = wiring.load(manifest_path(target_path))
-    signer = signer_of(manifest, person, key) if entry.approval or person else None
+    signer = signer_of(manifest, person, key) if person or entry.asks_approval(options) else None
     if as_json and wait:
         raise UsageError("--json does not wait for people", hint="`nvcops show RUN --json` later, or leave out --wait")
     with wiring.open_runs(manifest, notify=notify) as runs, Progress(quiet=as_json) as progress:

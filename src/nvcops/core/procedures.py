@@ -45,7 +45,8 @@ class Procedure:
     """One line of the runbook.
 
     `lock` names what two runs must not touch at once on one target; None: it only reads. `evidences` are the
-    identifiers of the controls that its run is evidence for. `needs` are the manifest's tables without which the clock
+    identifiers of the controls that its run is evidence for. `approval_unless` is the option with which it asks for no
+    approval. `needs` are the manifest's tables without which the clock
     does not ask for it.
     """
 
@@ -56,7 +57,12 @@ class Procedure:
     lock: str | None
     evidences: tuple[str, ...]
     approval: bool = False
+    approval_unless: str = ""
     needs: tuple[str, ...] = ()
+
+    def asks_approval(self, options: Mapping[str, Any]) -> bool:
+        """Whether a run with these options asks a second person, so that its requester must be known."""
+        return self.approval and not (self.approval_unless and options.get(self.approval_unless))
 
     @property
     def reads_only(self) -> bool:
@@ -118,7 +124,7 @@ def _content_hash(file: Path, in_folder: bool) -> str:
     return hashlib.sha256(b"".join(source.read_bytes() for source in room)).hexdigest()
 
 
-def procedure(
+def procedure(  # noqa: PLR0913 - a line of the runbook has many columns
     name: str,
     *,
     script: str | None = None,
@@ -126,6 +132,7 @@ def procedure(
     lock: str | None = None,
     evidences: Iterable[str] = (),
     approval: bool = False,
+    approval_unless: str = "",
     needs: Iterable[str] = (),
 ) -> Callable[[Callable[..., None]], Procedure]:
     """Enter a function into the runbook; what stands in its place afterwards is the Procedure."""
@@ -133,7 +140,9 @@ def procedure(
     def enter(function: Callable[..., None]) -> Procedure:
         if not (function.__doc__ or "").strip():
             raise ValueError(f"procedure {name} has no docstring: it is its help and its runbook entry")
-        entry = Procedure(name, function, script, When.read(when), lock, tuple(evidences), approval, tuple(needs))
+        entry = Procedure(
+            name, function, script, When.read(when), lock, tuple(evidences), approval, approval_unless, tuple(needs)
+        )
         if _REGISTRY.setdefault(name, entry) is not entry:
             raise ValueError(f"two procedures are called {name}")
         _ = entry.content_hash  # now: what lies on the disk later is not what this process runs

@@ -258,7 +258,9 @@ def log_backup(run: Run, target: Target) -> None:
     run.conclude(_concluded(run, target, LOGS, kept, before))
 
 
-@procedure("restore-config", script="restore_config.sh", lock="files", approval=True, needs=["backups"])
+@procedure(
+    "restore-config", script="restore_config.sh", lock="files", approval=True, approval_unless="into", needs=["backups"]
+)
 def restore_config(  # noqa: D417 - its Args are the script's flags
     run: Run, target: Target, *, date: str = "", into: str = ""
 ) -> None:

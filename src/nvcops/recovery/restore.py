@@ -239,7 +239,14 @@ def release(target: Target, run: str) -> None:
     restores_of(target).release(run)
 
 
-@procedure("restore-database", script="restore_database.sh", lock="restore", approval=True, needs=["backups"])
+@procedure(
+    "restore-database",
+    script="restore_database.sh",
+    lock="restore",
+    approval=True,
+    approval_unless="into",
+    needs=["backups"],
+)
 def restore_database(  # noqa: D417 - its Args are the script's flags
     run: Run, target: Target, *, backup_id: str = "newest", to: str = "", into: str = "", in_place: bool = False
 ) -> None:

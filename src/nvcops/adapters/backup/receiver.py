@@ -24,10 +24,11 @@ from nvcops.adapters.backup import spool, wal
 from nvcops.adapters.backup.locks import hold_file
 from nvcops.adapters.backup.pack import seal
 from nvcops.adapters.backup.repository import Repository
-from nvcops.adapters.backup.spool import STANDBY_NAME, Notes
+from nvcops.adapters.backup.spool import STANDBY_NAME, Kept, Notes
 from nvcops.adapters.backup.tools import Tools, last_words
 from nvcops.adapters.evidence.files import private_folder, unusable
 from nvcops.core.errors import LockHeld, NvcopsError, StateError, TargetError
+from nvcops.core.schedule import now
 
 _LOOK_S = 0.5
 _LOCK_S = 2.0  # somebody who asks whether a receiver runs holds its lock for a moment
@@ -182,8 +183,8 @@ class Receiver:
             self._write(Notes(trouble, self._notes.kept))
 
     def _remember(self, what: str) -> None:
-        if what not in self._notes.kept:
-            self._write(Notes(self._notes.trouble, (*self._notes.kept, what)[-_KEPT_MAX:]))
+        if what not in {note.text for note in self._notes.kept}:
+            self._write(Notes(self._notes.trouble, (*self._notes.kept, Kept(now(), what))[-_KEPT_MAX:]))
 
     def _write(self, notes: Notes) -> None:
         self._notes = notes

@@ -6,6 +6,7 @@ and the receiver's notes.
 
 from __future__ import annotations
 
+import datetime as dt
 import fcntl
 import os
 import re
@@ -42,11 +43,18 @@ FROM pg_replication_slots WHERE slot_name = %s
 """
 
 
+class Kept(msgspec.Struct, frozen=True):
+    """What must not be forgotten before a backup was begun after it, and since when."""
+
+    time: dt.datetime
+    text: str
+
+
 class Notes(msgspec.Struct, frozen=True):
     """What a receiver leaves for whoever asks: why it cannot receive now, and what must not be forgotten."""
 
     trouble: str = ""
-    kept: tuple[str, ...] = ()
+    kept: tuple[Kept, ...] = ()
 
 
 class Spool(msgspec.Struct, frozen=True):
@@ -160,7 +168,7 @@ def receiver_state(repository: Repository) -> ReceiverState:
     spool, slot = repository.spool, repository.entry.slot
     running, notes, waiting = receives(spool), read_notes(spool), look(spool).over
     trouble = "" if running else "the receiver does not run"
-    trouble = "; ".join(part for part in (trouble, notes.trouble, *notes.kept) if part)
+    trouble = "; ".join(part for part in (trouble, notes.trouble, *_not_over(repository, notes.kept)) if part)
     try:
         server = repository.source.rows(_SERVER, STANDBY_NAME)[0]
         slots = repository.source.rows(_SLOT, slot)
@@ -192,6 +200,14 @@ def receiver_state(repository: Repository) -> ReceiverState:
         synchronous=bool(active) and _synchronous(server),
         spooled=len(waiting),
     )
+
+
+def _not_over(repository: Repository, kept: Sequence[Kept]) -> list[str]:
+    """What no later backup has made harmless: from that one on the log is whole. The audit says what is lost before."""
+    if not kept:
+        return []
+    begun = [entry.began for entry in repository.catalogue.entries() if entry.kind.of_database]
+    return [note.text for note in kept if not begun or max(begun) <= note.time]
 
 
 def _lag_s(spool: Path, waiting: Sequence[str], *, behind: bool) -> float | None:

@@ -188,7 +188,7 @@ class Carrier:
             procedure = procedures.find(record.procedure)
             day = (record.started or record.requested).astimezone(ZoneInfo(self._manifest.platform.time_zone)).date()
             conducting = Conducting(record, self.target, journal, self._manifest.exceptions, day, self._leave)
-            run = ConductedRun(conducting, procedure)
+            run = ConductedRun(conducting, procedure, record.options)
             procedure.function(run, self.target, **record.options)
             run.concluded()
         except Exception as error:  # noqa: BLE001 - whatever it is, it is how the run ended

@@ -8,7 +8,7 @@ import queue
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ParamSpec, Protocol, TypeVar
 
 import msgspec
@@ -101,8 +101,11 @@ class Conducting:
 class ConductedRun:
     """One procedure's view of the run."""
 
-    def __init__(self, conducting: Conducting, procedure: Procedure, *, prefix: str = "") -> None:
+    def __init__(
+        self, conducting: Conducting, procedure: Procedure, options: Mapping[str, Any], *, prefix: str = ""
+    ) -> None:
         self._all = conducting
+        self._options = options
         self._procedure = procedure
         self._prefix = prefix
         self.verdict: Verdict | None = None
@@ -147,7 +150,7 @@ class ConductedRun:
 
     def approve(self, name: str, title: str) -> Signed:
         """See core.runs.Run."""
-        if not self._procedure.approval:
+        if not self._procedure.asks_approval(self._options):
             raise RunError(
                 f"{self._procedure.name} asks for an approval and is not declared with approval=True",
                 hint="its requester would not be known",
@@ -162,9 +165,10 @@ class ConductedRun:
             raise RunError(
                 f"{procedure.name} was changed since this run began", hint="cancel the run and begin a new one"
             )
-        part = ConductedRun(self._all, procedure, prefix=f"{self._prefix}{procedure.name}/")
+        arguments = procedure.arguments(options)
+        part = ConductedRun(self._all, procedure, arguments, prefix=f"{self._prefix}{procedure.name}/")
         try:
-            procedure.function(part, self._all.target, **procedure.arguments(options))
+            procedure.function(part, self._all.target, **arguments)
             return part.concluded()
         except Exception as error:  # noqa: BLE001 - a part that fails is a finding of the whole, never its end
             return part.fail(error)

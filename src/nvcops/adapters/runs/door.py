@@ -172,7 +172,7 @@ class Runs:
     ) -> tuple[SignedStatement | None, str]:
         """The request under the requester's signature, where one is given or needed, and their key's fingerprint."""
         if signer is None:
-            if procedure.approval and not record.dry_run:
+            if procedure.asks_approval(record.options) and not record.dry_run:
                 error = NotAllowed(
                     f"{procedure.name} asks for an approval, so its requester must sign", hint="give --as NAME"
                 )

@@ -17,6 +17,7 @@ from nvcops.adapters.evidence.log import open_log
 from nvcops.adapters.identity_ssh import Signer
 from nvcops.adapters.runs.door import Runs
 from nvcops.core import procedures
+from nvcops.core.checks import Verdict
 from nvcops.core.errors import NotAllowed, NotFoundError, RunError, UsageError
 from nvcops.core.evidence import verify_signed_entry
 from nvcops.core.manifest import Manifest
@@ -139,6 +140,11 @@ def _person(manifest: Manifest, name: str, other: str) -> Any:
     person = manifest.person(name)
     assert person
     return msgspec.structs.replace(person, name=other)
+
+
+def test_an_option_may_make_the_approval_needless(runs: Runs) -> None:
+    record = runs.start(procedures.find("tanks-empty"), options={"into": "the other tank"})
+    assert (record.state, record.verdict) == (RunState.CONCLUDED, Verdict.OK)
 
 
 def test_what_needs_an_approval_needs_a_requester_who_signs(runs: Runs, folder: Path) -> None:

@@ -88,10 +88,11 @@ def tanks_morning(run: Run, target: Workshop) -> None:
     run.conclude([LEVEL.finding(Verdict.OK, f"reviewed by {said.person}: {said.note}")])
 
 
-@procedure("tanks-empty", lock="tanks", approval=True)
-def tanks_empty(run: Run, target: Workshop) -> None:
-    """Empty the tanks, when a second person agrees."""
-    run.approve("agreed", "Empty all tanks")
+@procedure("tanks-empty", lock="tanks", approval=True, approval_unless="into")
+def tanks_empty(run: Run, target: Workshop, *, into: str = "") -> None:
+    """Empty the tanks, when a second person agrees; into another tank nobody is asked."""
+    if not into:
+        run.approve("agreed", "Empty all tanks")
     run.step("empty them", target.act, "empty")
     run.conclude([LEVEL.finding(Verdict.OK, "empty")])
 
