@@ -25,8 +25,9 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "integration" / "nvcops" / "e
 
 import damages
 import examine_world
-from damages import ALSO, DEEP, KINDS, another_key, entries, with_sealing
+from damages import another_key, with_sealing
 from examine_world import Pair, Rest, grown, pair
+from hands import ALSO, DEEP, KINDS, MORE, entries, segments
 
 from nvcops.adapters.backup import examine
 from nvcops.adapters.backup.pack import Sealing
@@ -74,7 +75,7 @@ def check(rest: Rest, rehearse: Rehearse, name: str, seed: int) -> None:
     try:
         wanted = KINDS[name](rest, chance)
         verdict, found = found_by(rehearse, rest.target, deep=deep)
-        more = {each for each in found - wanted if each[0] not in ALSO and name not in damages.MORE}
+        more = {each for each in found - wanted if each[0] not in ALSO and name not in MORE}
         assert wanted <= found, f"{name}, seed {seed}: not found: {wanted - found} among {found}"
         assert not more, f"{name}, seed {seed}: blamed as well: {more}"
         assert verdict is Verdict.CRITICAL
@@ -150,7 +151,7 @@ def test_what_is_lost_is_said(rest: Rest) -> None:
     """A hole before the newest full backup costs the time until that one ended, and no more."""
     last_full = entries(rest)[3].database
     assert last_full is not None
-    before = [file for file in damages.segments(rest) if file.name[8:] < last_full.first_segment[8:]]
+    before = [file for file in segments(rest) if file.name[8:] < last_full.first_segment[8:]]
     try:
         rest.repository.store.delete([before[-1].key])
         (fault,) = rest.pair.backups.examine(deep=False).faults

@@ -7,298 +7,32 @@ import dataclasses
 import hashlib
 import os
 import random
-import re
-from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
 
 import msgspec
+from damages_log import segment_of_an_unknown_timeline
 from examine_world import Rest
+from hands import (
+    Found,
+    backup,
+    cut,
+    entries,
+    entries_unverified,
+    flip,
+    hit,
+    kind,
+    object_of,
+    rewrite,
+    segments,
+    with_children,
+)
 
-from nvcops.adapters.backup import wal
-from nvcops.adapters.backup.catalogue import encoded, key_of
+from nvcops.adapters.backup.catalogue import key_of
 from nvcops.adapters.backup.index import MANIFEST, index_key, read_index, sealed_index
 from nvcops.adapters.backup.native import NativeBackups
 from nvcops.adapters.backup.pack import Sealing, seal, unseal
-from nvcops.core.backups import Entry, Kind, Segment, lsn_bytes
+from nvcops.core.backups import Entry, Kind, lsn_bytes
 from nvcops.core.target import Target
-
-Found = set[tuple[str, str]]
-KINDS: dict[str, Callable[[Rest, random.Random], Found]] = {}
-DEEP: set[str] = set()  # what only reading everything back can find: neither size nor time of writing changed
-MORE = {"history_twice_and_different", "backup_of_another_cluster", "history_missing"}  # they show in other ways too
-ALSO = {"broken-incremental-parent"}  # what builds upon a damaged backup is named as well
-
-
-def kind(*, deep: bool = False) -> Callable[[Callable[[Rest, random.Random], Found]], Any]:
-    def enter(act: Callable[[Rest, random.Random], Found]) -> Any:
-        KINDS[act.__name__] = act
-        DEEP.update({act.__name__} if deep else ())
-        return act
-
-    return enter
-
-
-# --- hands ---
-
-
-def entries(rest: Rest) -> list[Entry]:
-    return rest.repository.catalogue.entries()
-
-
-def segments(rest: Rest) -> list[Segment]:
-    """Whole segments that the oldest backup leads to, but for the last: until the switch on the first timeline."""
-    first = entries_unverified(rest)[0].database
-    assert first is not None
-    stored = [file for file in wal.stored_segments(rest.repository) if len(file.name) == 24 and not file.partial]
-    return [file for file in stored if file.name >= first.first_segment][:-1]
-
-
-def victim(rest: Rest, chance: random.Random) -> Segment:
-    return chance.choice(segments(rest))
-
-
-def flip(path: Path, chance: random.Random, *, keep_time: bool = False) -> None:
-    status = path.stat()
-    data = bytearray(path.read_bytes())
-    data[chance.randrange(len(data))] ^= 1 << chance.randrange(8)
-    path.write_bytes(data)
-    if keep_time:
-        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
-
-
-def cut(path: Path, chance: random.Random) -> None:
-    os.truncate(path, chance.randrange(path.stat().st_size))
-
-
-def raw(rest: Rest, segment: Segment) -> bytearray:
-    return bytearray(b"".join(wal.raw(rest.repository, segment)))
-
-
-def put(rest: Rest, name: str, data: bytes, system: str = "") -> None:
-    """Store bytes as a file of the log that is in order by its name and seal."""
-    system = system or segments(rest)[0].system_identifier
-    key = wal.wal_key(system, name, hashlib.sha256(data).hexdigest())
-    rest.repository.store.put(key, seal([bytes(data)], rest.repository.sealing))
-
-
-def replace(rest: Rest, segment: Segment, data: bytes) -> None:
-    rest.repository.store.delete([segment.key])
-    put(rest, segment.name, data)
-
-
-def middle(data: bytes, chance: random.Random) -> int:
-    """Somewhere among the records, away from the segment's ends: what is behind a switch of segments is not read."""
-    written = len(bytes(data).rstrip(b"\0"))
-    return chance.randrange(1 << 16, written - (1 << 16))
-
-
-def busy(rest: Rest, chance: random.Random) -> tuple[Segment, bytearray]:
-    """A segment with enough records in it to be hurt, and its bytes."""
-    full = [(segment, data) for segment in segments(rest) if len((data := raw(rest, segment)).rstrip(b"\0")) > 1 << 20]
-    return chance.choice(full)
-
-
-def backup(rest: Rest, chance: random.Random) -> Entry:
-    return chance.choice(entries(rest))
-
-
-def object_of(rest: Rest, entry: Entry, chance: random.Random) -> Path:
-    packs = [stored.key for stored in entry.objects if stored.key.endswith(".pack")]
-    return rest.folder / chance.choice(packs)
-
-
-def with_children(rest: Rest, cause: str, name: str) -> Found:
-    """A backup's fault, and those of all that build upon it."""
-    found, broken = {(cause, name)}, {name}
-    for entry in entries_unverified(rest):
-        if entry.database and entry.database.parent in broken:
-            broken.add(entry.id)
-            found.add(("broken-incremental-parent", entry.id))
-    return found
-
-
-def entries_unverified(rest: Rest) -> list[Entry]:
-    files = sorted((rest.folder / "catalogue").iterdir())
-    return [msgspec.json.decode(path.read_bytes(), type=Entry) for path in files]
-
-
-def rewrite(rest: Rest, edit: Callable[[Entry], Entry]) -> None:
-    """Edit entries, and chain the whole catalogue anew, so that nothing in it shows it."""
-    previous = ""
-    for entry in entries_unverified(rest):
-        data = encoded(msgspec.structs.replace(edit(entry), previous=previous))
-        (rest.folder / key_of(entry.number)).write_bytes(data)
-        previous = hashlib.sha256(data).hexdigest()
-
-
-def hit(entries_: Iterable[Entry], name: str) -> Entry:
-    return next(entry for entry in entries_ if entry.id == name)
-
-
-# --- the log ---
-
-
-@kind()
-def segment_missing(rest: Rest, chance: random.Random) -> Found:
-    gone = victim(rest, chance)
-    rest.repository.store.delete([gone.key])
-    return {("missing", gone.name)}
-
-
-@kind()
-def several_segments_missing(rest: Rest, chance: random.Random) -> Found:
-    there = segments(rest)
-    at = chance.randrange(len(there) - 3)
-    rest.repository.store.delete([file.key for file in there[at : at + 3]])
-    return {("missing", there[at].name)}
-
-
-@kind()
-def first_segment_of_a_backup_missing(rest: Rest, chance: random.Random) -> Found:
-    del chance
-    first = entries(rest)[0].database
-    assert first is not None
-    gone = next(file for file in segments(rest) if file.name == first.first_segment)
-    rest.repository.store.delete([gone.key])
-    return {("missing", gone.name)}
-
-
-@kind()
-def what_was_being_received_missing(rest: Rest, chance: random.Random) -> Found:
-    del chance
-    (partial,) = (rest.folder / "spool").glob("*.partial")
-    partial.unlink()
-    return {("missing", partial.name.removesuffix(".partial"))}
-
-
-@kind()
-def segment_flipped(rest: Rest, chance: random.Random) -> Found:
-    hurt = victim(rest, chance)
-    flip(rest.folder / hurt.key, chance)
-    return {("corrupt", hurt.name)}
-
-
-@kind(deep=True)
-def segment_flipped_unseen(rest: Rest, chance: random.Random) -> Found:
-    hurt = victim(rest, chance)
-    flip(rest.folder / hurt.key, chance, keep_time=True)
-    return {("corrupt", hurt.name)}
-
-
-@kind()
-def segment_truncated(rest: Rest, chance: random.Random) -> Found:
-    hurt = victim(rest, chance)
-    cut(rest.folder / hurt.key, chance)
-    return {("truncated", hurt.name)}
-
-
-@kind()
-def half_a_segment_resealed(rest: Rest, chance: random.Random) -> Found:
-    hurt = victim(rest, chance)
-    data = raw(rest, hurt)
-    replace(rest, hurt, data[: chance.randrange(1, len(data) // 8192) * 8192])
-    return {("truncated", hurt.name)}
-
-
-@kind()
-def segment_twice_with_different_bytes(rest: Rest, chance: random.Random) -> Found:
-    hurt = victim(rest, chance)
-    data = raw(rest, hurt)
-    data[chance.randrange(len(data))] ^= 0x40
-    put(rest, hurt.name, data)
-    return {("duplicate-but-different", hurt.name)}
-
-
-@kind()
-def record_flipped_and_resealed(rest: Rest, chance: random.Random) -> Found:
-    hurt, data = busy(rest, chance)
-    for at in range(start := middle(data, chance), start + 64):  # alignment between records is nobody's
-        data[at] ^= 1 << chance.randrange(8)
-    replace(rest, hurt, data)
-    return {("invalid-log-records", hurt.name)}
-
-
-@kind()
-def segment_with_anothers_bytes(rest: Rest, chance: random.Random) -> Found:
-    there = segments(rest)
-    at = chance.randrange(1, len(there))
-    before = raw(rest, there[at - 1])
-    replace(rest, there[at], before)
-    goes_on = len(bytes(before).rstrip(b"\0")) > len(before) - 8192  # into the one that is gone now
-    return {("invalid-log-records", there[at - 1 if goes_on else at].name)}
-
-
-@kind()
-def received_part_damaged(rest: Rest, chance: random.Random) -> Found:
-    (partial,) = (rest.folder / "spool").glob("*.partial")
-    status, data = partial.stat(), bytearray(partial.read_bytes())
-    written = len(bytes(data).rstrip(b"\0"))
-    assert written > 3 << 20, "there must be log behind the damage"
-    start = chance.randrange(1 << 16, written - (2 << 20))
-    data[start : start + 64] = bytes(byte ^ 0x55 for byte in data[start : start + 64])
-    partial.write_bytes(data)
-    os.utime(partial, ns=(status.st_atime_ns, status.st_mtime_ns))
-    return {("invalid-log-records", partial.name.removesuffix(".partial"))}
-
-
-@kind()
-def foreign_segment(rest: Rest, chance: random.Random) -> Found:
-    stray = victim(rest, chance)
-    put(rest, stray.name, raw(rest, stray), system="7398000000000000001")
-    return {("wrong-system-identifier", stray.name)}
-
-
-# --- timelines ---
-
-
-def history(rest: Rest) -> Segment:
-    return next(file for file in wal.stored_segments(rest.repository) if file.name == "00000002.history")
-
-
-def retell(rest: Rest, edit: Callable[[str], str]) -> None:
-    """Have another history in the place of the second timeline's, in the repository and in the spool."""
-    told = edit(bytes(raw(rest, history(rest))).decode()).encode()
-    replace(rest, history(rest), told)
-    (rest.folder / "spool" / "00000002.history").unlink()
-
-
-@kind()
-def history_missing(rest: Rest, chance: random.Random) -> Found:
-    del chance
-    rest.repository.store.delete([history(rest).key])
-    (rest.folder / "spool" / "00000002.history").unlink()
-    return {("timeline-fork", "00000002.history")}
-
-
-@kind()
-def history_twice_and_different(rest: Rest, chance: random.Random) -> Found:
-    del chance
-    put(rest, "00000002.history", b"1\t0/4000000\tno recovery target specified\n")
-    return {("duplicate-but-different", "00000002.history")}
-
-
-@kind()
-def history_that_left_before_the_backups(rest: Rest, chance: random.Random) -> Found:
-    del chance
-    retell(rest, lambda text: re.sub(r"\t\S+/\S+\t", "\t0/2000000\t", text, count=1))
-    return {("timeline-fork", rest.ids[0]), ("timeline-fork", rest.ids[1]), ("timeline-fork", rest.ids[2])}
-
-
-@kind()
-def history_that_is_none(rest: Rest, chance: random.Random) -> Found:
-    del chance
-    retell(rest, lambda _: "this is no history\n")
-    return {("corrupt", "00000002.history")}
-
-
-@kind()
-def segment_of_an_unknown_timeline(rest: Rest, chance: random.Random) -> Found:
-    stray = segments(rest)[-1]
-    timeline = chance.randrange(3, 99)
-    put(rest, f"{timeline:08X}{stray.name[8:]}", raw(rest, stray))
-    return {("timeline-fork", f"{timeline:08X}.history")}
-
 
 # --- objects of backups ---
 
