@@ -62,7 +62,7 @@ def range_of(entries: Sequence[Entry], segments: Sequence[Segment]) -> KeptRange
     written = [segment.modified for segment in segments]
     if not ends or not written or max(written) < min(ends):
         raise UsageError(
-            "nothing can be restored yet: there is no backup with a log", hint="scripts/database_backup.sh"
+            "nothing can be restored yet: there is no backup with a log", hint="`nvcops run database-backup` takes one"
         )
     return KeptRange(min(ends), max(written))
 

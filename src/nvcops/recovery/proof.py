@@ -36,7 +36,6 @@ TIME = Check("restore.time", "Recovery time", "quicker disks, or more full backu
 FORECAST = Check("restore.forecast", "Forecast", "")
 LOSS = Check("restore.loss", "Loss if the primary had died", "[backups]: is pg_receivewal synchronous and running?")
 TIDIED = Check("restore.tidied", "Tidied up", "")
-_BOOKS_MAX = 100
 _SHOWN = 5
 
 
@@ -121,19 +120,12 @@ def ledger_finding(ledger: Ledger) -> Finding:
 
 
 def book_findings(books: Sequence[Book]) -> list[Finding]:
-    """The books: each table's rows and fingerprint; of very many tables their sum."""
+    """The books in one line: rows and fingerprint of all tables; each table's own are in the run's journal."""
     unread = [BOOKS.unknown(book.trouble, subject=f"{book.database}.{book.table}") for book in books if book.trouble]
     read = [book for book in books if not book.trouble]
-    if len(read) > _BOOKS_MAX:
-        rows = sum(book.rows for book in read)
-        said = f"{len(read):,} tables, {rows:,} rows, fingerprint of all {fingerprint(read)}"
-        return [*unread, BOOKS.finding(Verdict.OK, said)]
-    return unread + [
-        BOOKS.finding(
-            Verdict.OK, f"{book.rows:,} rows, fingerprint {book.fingerprint}", subject=f"{book.database}.{book.table}"
-        )
-        for book in read
-    ]
+    rows = sum(book.rows for book in read)
+    said = f"{len(read):,} tables, {rows:,} rows, fingerprint {fingerprint(read)}"
+    return [*unread, BOOKS.finding(Verdict.OK, said)] if read else unread
 
 
 def fingerprint(books: Iterable[Book]) -> str:
