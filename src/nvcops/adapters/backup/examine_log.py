@@ -55,6 +55,9 @@ class LogReader:
             return
         due = [n for n in numbers if n >= numbers[-1] - 1 or not self.reader.is_good_file(self.layout.files[n])]
         self._all = len(due) * self._size
+        # Of two that differ nobody knows which one the records before and after belong to.
+        differ = {damage.subject for damage in self.layout.damages if damage.cause is Cause.DIFFERENT}
+        self._bad.update(number for number in numbers if self.layout.files[number].name in differ)
         for begin, end in runs(due):
             start = begin - 1 if begin - 1 in self.layout.files and begin > first else begin
             self._stretch(range(start, end + 1))
