@@ -137,13 +137,17 @@ class Reader:
         return data.decode(errors="replace")
 
     def _bad_segment(self, file: Segment, error: Exception) -> Trouble:
-        if isinstance(error, Truncated):
+        if isinstance(error, Truncated) and not self._was_as_long(file):
             return Trouble(Cause.TRUNCATED, f"{error} ({file.key}, {file.bytes:,} bytes)")
         if isinstance(error, Damaged):
             return Trouble(Cause.CORRUPT, f"its bytes are not those that were stored: {error}")
         if isinstance(error, WrongKey):
             return self._other_key(file, error)
         return self._unreadable(file.key, error)
+
+    def _was_as_long(self, file: Segment) -> bool:
+        """Whether it had this size when it was good: then its end only seems to be missing, by a damaged length."""
+        return self.before.get(file.key, ("", False))[0].startswith(f"{file.bytes} ")
 
     def _other_key(self, file: Segment, error: WrongKey) -> Trouble:
         """A damaged head names a key that nobody ever had; a real key is one that the catalogue knows."""
