@@ -33,7 +33,8 @@ def sampled(what: str) -> list[object]:
 
 def child(ship: World, die_at: int, what: str) -> int | None:
     """Run the child; None: it was killed, else how many changes it made."""
-    command = [sys.executable, str(HELPERS / "killed.py"), str(ship.folder), str(die_at), what]
+    # -B: a module's compiled form is no change of what is being counted
+    command = [sys.executable, "-B", str(HELPERS / "killed.py"), str(ship.folder), str(die_at), what]
     done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
     if done.returncode == -signal.SIGKILL:
         return None

@@ -23,10 +23,9 @@ _ANSWER_BYTES_MAX = 1 << 20
 _CONNECTIONS_MAX, _CONNECTIONS_MIN, _FILES_FOR_THE_REST = 1500, 100, 200
 
 # Why these lines:
-# * A request is sent again to the other instance when the connection fails or the instance dies before it answers, but
-#   only where that is safe: reads, and payments, whose Idempotency-Key makes the second sending the same payment.
-# * on-marked-down shutdown-sessions: customers of a frozen instance get an answer when it is found dead, not at the
-#   end of their own patience.
+# * A request is sent again to the other instance when the connection fails, or the instance dies or freezes before it
+#   answers, but only where that is safe: reads, and payments, whose Idempotency-Key makes the second sending the same
+#   payment. An instance that is only not ready answers what it has: nobody's connection is cut for that.
 # * downinter: an instance that was not ready gets customers again within a moment.
 # * http-error 503: when no instance is ready, customers are told to come back, as an instance would tell them.
 # * dontlog-normal: a line for each request that went wrong, none for the thousand a second that did not.
@@ -48,7 +47,7 @@ defaults
     retries 2
     timeout connect 1s
     timeout client 60s
-    timeout server 5s
+    timeout server 3s
     timeout queue 2s
     timeout check 1s
     timeout http-request 5s
@@ -62,10 +61,10 @@ frontend public
 backend {backend}
     balance leastconn
     option httpchk GET /readyz
-    retry-on conn-failure empty-response
+    retry-on conn-failure empty-response response-timeout
     http-error status 503 content-type "application/problem+json" string '{unavailable}' hdr Retry-After 1
     http-request disable-l7-retry unless METH_GET or {{ req.hdr(idempotency-key) -m found }}
-    default-server check inter 1s fastinter 250ms downinter 100ms fall 2 rise 1 on-marked-down shutdown-sessions
+    default-server check inter 1s fastinter 250ms downinter 100ms fall 2 rise 1
 {servers}
 
 frontend statistics

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import zstandard
 
+from nvclab.parts.account import give
 from nvclab.parts.postgres import Postgres
 from nvcops.adapters.backup.pgbackrest_base import restore
 from nvcops.adapters.backup.restores import open_restores
@@ -160,6 +161,7 @@ def test_two_backups_at_once_are_one(platform: Platform, taken: list[Entry]) -> 
     assert taken
     lock = platform.folder / "lock" / "main-backup.lock"
     with lock.open("a") as held:
+        give(lock)  # it may be the first who uses it
         fcntl.flock(held, fcntl.LOCK_EX)
         before = platform.backups.catalogue()
         with pytest.raises(NvcopsError) as caught:
