@@ -26,7 +26,8 @@ from nvcops.adapters.backup.pack import seal
 from nvcops.adapters.backup.repository import Repository
 from nvcops.adapters.backup.spool import STANDBY_NAME, Kept, Notes
 from nvcops.adapters.backup.tools import Tools, last_words
-from nvcops.adapters.evidence.files import private_folder, unusable
+from nvcops.adapters.evidence.files import private_folder, unusable, write_new
+from nvcops.core.backups import segment_name
 from nvcops.core.errors import LockHeld, NvcopsError, StateError, TargetError
 from nvcops.core.schedule import now
 
@@ -41,9 +42,13 @@ _KEPT_MAX = 20
 _GONE = "has already been removed"  # PostgreSQL's own words, for a segment that it no longer has
 _SERVER = """
 SELECT system_identifier::text, current_setting('server_version_num')::int / 10000,
-       (SELECT wal_status FROM pg_replication_slots WHERE slot_name = %s)
+       (SELECT wal_status FROM pg_replication_slots WHERE slot_name = %s),
+       ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::int,
+       pg_size_bytes(current_setting('wal_segment_size'))
 FROM pg_control_system()
 """
+_PARTIAL = ".partial"
+_NOT_STREAMED = 'command "START_REPLICATION"'  # pg_receivewal's, in the language that it is given
 _DROP = "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = %s AND NOT active"
 
 
@@ -126,7 +131,7 @@ class Receiver:
     def _receive(self, stop: threading.Event) -> None:
         """Run pg_receivewal until it ends, and archive meanwhile."""
         repository = self.repository
-        identifier, major, status = repository.source.rows(_SERVER, repository.entry.slot)[0]
+        identifier, major, status, timeline, size = repository.source.rows(_SERVER, repository.entry.slot)[0]
         spool.claim(repository.spool, identifier)
         if status == "lost":
             self._begin_anew("the server's limit made the slot invalid")
@@ -140,6 +145,8 @@ class Receiver:
             words = _words(said)
         if _GONE in words:
             self._begin_anew(words)
+        elif _NOT_STREAMED in words and self._step_on(timeline, size):
+            return
         raise TargetError(f"pg_receivewal ended with {program.returncode}: {words}")
 
     def _create_slot(self, tools: Tools) -> None:
@@ -156,6 +163,28 @@ class Receiver:
         )
         if done.code:
             raise TargetError(f"the replication slot {slot} cannot be made: {done.said}")
+
+    def _step_on(self, newest: int, segment_bytes: int) -> bool:
+        """Go on at the beginning of a segment of the next timeline, up to the server's newest; whether there is one.
+
+        Where a timeline ended exactly with a segment, pg_receivewal asks for the one after it on that timeline, which
+        no server has. A file of the next timeline, still empty, is what makes it ask for that one. If it is not in the
+        server's history either, the server says so, and the timeline after it is tried.
+        """
+        logs = spool.look(self.repository.spool).logs
+        tried = self.repository.spool / logs[-1] if logs else None
+        if tried is not None and tried.suffix == _PARTIAL and tried.stat().st_size == 0:
+            tried.unlink()
+            segment = int(logs[-1][:8], 16) + 1, logs[-1]
+        elif tried is not None and tried.suffix != _PARTIAL:
+            segment = int(logs[-1][:8], 16) + 1, following(logs[-1], segment_bytes)
+        else:
+            return False
+        timeline, name = segment
+        if timeline > newest:
+            return False
+        write_new(self.repository.spool / f"{timeline:08X}{name[8:24]}{_PARTIAL}", b"")
+        return True
 
     def _begin_anew(self, why: str) -> None:
         """The server no longer has what comes next: go on from where it is now, and never forget the gap."""
@@ -213,6 +242,16 @@ def _receiving(repository: Repository, tools: Tools) -> Iterator[tuple[subproces
             except subprocess.TimeoutExpired:
                 program.kill()
                 program.wait()
+
+
+def following(name: str, segment_bytes: int) -> str:
+    """The name of the segment after one, on the same timeline.
+
+    >>> following("0000000100000000000000FF", 16 << 20)
+    '000000010000000100000000'
+    """
+    number = int(name[8:16], 16) * (0x1_0000_0000 // segment_bytes) + int(name[16:24], 16)
+    return segment_name(int(name[:8], 16), (number + 1) * segment_bytes, segment_bytes)
 
 
 def _words(said: IO[bytes]) -> str:

@@ -57,6 +57,30 @@ def caught_up(world: World) -> bool:
     return world.execute(behind) == [(0,)]
 
 
+def test_it_follows_when_the_old_timeline_ended_with_a_segment(world: World, tmp_path: Path) -> None:
+    """What is asked for next does not exist on the old timeline: the server says so instead of streaming."""
+    with standby_of(world, tmp_path) as standby:
+        world.repository = backup_world.repository_of(world.server, tmp_path, standby=standby)
+        with world.receiving():
+            world.backups.back_up(FULL, full=True)
+            world.execute("CREATE TABLE t AS SELECT generate_series(1, 1000) AS a")
+            last = str(world.execute("SELECT pg_walfile_name(pg_switch_wal())")[0][0])
+            world.wait(lambda: spool.look(world.repository.spool).finished[-1:] == (last,))
+            world.wait(lambda: caught_up(world))
+            world.server.process.kill()
+            with standby.connect() as connection:
+                connection.execute("SELECT pg_promote()")
+            world.wait(lambda: world.backups.receiver().timeline == 2 and world.backups.receiver().slot_active)
+            with standby.connect() as connection:
+                connection.execute("INSERT INTO t SELECT generate_series(1001, 2000)")
+                connection.execute("SELECT pg_switch_wal()")
+            world.wait(lambda: not spool.look(world.repository.spool).over)
+            world.wait(lambda: not world.backups.receiver().trouble)
+        standby.process.kill()
+        with world.restored() as copy, copy.connect() as connection:
+            assert connection.execute("SELECT count(*), sum(a) FROM t").fetchone() == (2000, 2001000)
+
+
 def test_it_follows_to_the_new_timeline_and_nothing_is_missing(world: World, tmp_path: Path) -> None:
     with standby_of(world, tmp_path) as standby:
         world.repository = backup_world.repository_of(world.server, tmp_path, standby=standby)
