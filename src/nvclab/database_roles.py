@@ -16,7 +16,7 @@ DATABASE = "bank"
 REPLICATION = "nvc_replication"
 OPERATIONS = "nvcops"
 BACKUP = "nvcops_backup"
-_GROUPS = {OPERATIONS: ("pg_monitor", "pg_use_reserved_connections"), BACKUP: ("pg_read_all_data",)}
+_GROUPS = {OPERATIONS: ("pg_monitor", "pg_use_reserved_connections"), BACKUP: ("pg_read_all_data", "pg_read_all_stats")}
 # What a backup needs beyond reading: a moment in which a standby stands still, a name for a point, a segment closed.
 _BACKUP_FUNCTIONS = (
     "pg_wal_replay_pause()",

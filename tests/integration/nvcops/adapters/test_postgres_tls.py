@@ -13,8 +13,10 @@ from nvclab.certificates import Authority
 from nvclab.parts import postgres
 from nvclab.parts.account import give
 from nvclab.parts.postgres import Postgres
+from nvcops.adapters.backup.repository import Source
 from nvcops.adapters.postgres import PostgresServer
 from nvcops.core.errors import TargetError
+from nvcops.core.manifest import DatabaseEntry, Server
 
 
 def authority(folder: Path) -> Authority:
@@ -55,6 +57,19 @@ def asked(server: Postgres, ca_file: Path | None, host: str = "127.0.0.1") -> st
 def test_a_server_that_proves_its_name_is_spoken_to_in_secret(encrypted: tuple[Postgres, Path, Path]) -> None:
     server, ours, _ = encrypted
     assert asked(server, ours).startswith("TLS")
+
+
+def test_backups_ask_the_same_of_it(encrypted: tuple[Postgres, Path, Path]) -> None:
+    server, ours, another = encrypted
+
+    def asked_for_a_backup(ca_file: Path) -> list[tuple[object, ...]]:
+        primary = Server(name="db-1", host="127.0.0.1")
+        entry = DatabaseEntry(port=server.port, name="postgres", user="nvcops", primary=primary, ca_file=ca_file)
+        return Source(database=entry, user="postgres", password=server.password).rows("SELECT 1")
+
+    assert asked_for_a_backup(ours) == [(1,)]
+    with pytest.raises(TargetError, match="certificate verify failed"):
+        asked_for_a_backup(another)
 
 
 def test_a_server_of_another_authority_is_refused(encrypted: tuple[Postgres, Path, Path]) -> None:
