@@ -34,8 +34,6 @@ class Source:
     def conninfo(self, application: str, **more: str) -> str:
         """For libpq, without the password: all servers, of which the one that takes writes is meant."""
         servers = [self.database.primary, *self.database.standbys]
-        if self.database.ca_file:
-            more = {"sslmode": "verify-full", "sslrootcert": str(self.database.ca_file), **more}
         return make_conninfo(
             "",
             host=",".join(server.host for server in servers),
