@@ -212,12 +212,13 @@ def _not_over(repository: Repository, kept: Sequence[Kept]) -> list[str]:
 
 def _lag_s(spool: Path, waiting: Sequence[str], *, behind: bool) -> float | None:
     """For how long: since something was received last, or since the oldest segment waits for the repository."""
-    names = look(spool).logs
-    since = [_modified(spool / name) for name in (waiting[:1] or names[-1:])]
     if not behind and not waiting:
         return 0.0
-    known = [moment for moment in since if moment is not None]
-    return max(0.0, now().timestamp() - known[0]) if known else None
+    names = waiting[:1] or look(spool).logs[-1:]
+    if not names:
+        return None
+    moment = _modified(spool / names[0])
+    return max(0.0, now().timestamp() - moment) if moment is not None else 0.0  # it moves on at this moment
 
 
 def _modified(path: Path) -> float | None:

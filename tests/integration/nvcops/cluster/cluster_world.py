@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from nvclab.parts.account import dying_with_parent
 from nvcops import wiring
 from nvcops.adapters.target import connect
 from nvcops.core.checks import Finding, Verdict
+from nvcops.core.errors import TargetError
 from nvcops.core.target import Target
 from nvcops.recovery.pair import Pair, ready_findings, whole_again
 
@@ -90,9 +91,11 @@ def not_ok(findings: list[Finding]) -> list[str]:
 
 
 def wait_for(there: Any, what: str, seconds: float = 60.0) -> Any:
-    """Wait until it is so, and answer what it said."""
+    """Wait until it is so, and answer what it said; who does not answer has not said so."""
     end = time.monotonic() + seconds
-    while not (said := there()):
+    while True:
+        with suppress(TargetError):
+            if said := there():
+                return said
         assert time.monotonic() < end, f"not within {seconds:g} s: {what}"
         time.sleep(0.2)
-    return said

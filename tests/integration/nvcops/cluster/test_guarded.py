@@ -27,9 +27,17 @@ def pair() -> Iterator[World]:
         yield made
 
 
+@pytest.fixture(autouse=True)
+def whole(pair: World) -> None:
+    """What the test before did to the pair is over."""
+    wait_for(lambda: all(synchronous(pair) or time.sleep(0.2) for _ in range(5)), "a whole pair")
+
+
 def synchronous(pair: World) -> bool:
     assert pair.target.cluster
-    return any(member.synchronous for member in pair.target.cluster.state().members)
+    state = pair.target.cluster.state()
+    leads = [member for member in state.members if member.name == state.leader and member.state == "running"]
+    return bool(leads) and any(member.synchronous for member in state.members)
 
 
 def cluster_of(pair: World) -> GuardedPatroni:

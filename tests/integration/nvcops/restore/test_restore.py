@@ -14,6 +14,7 @@ import pytest
 from restore_world import FULL, INCREMENTAL, RestoreWorld
 
 from conftest import Told
+from nvcops.adapters.backup import spool
 from nvcops.adapters.backup.catalogue import Catalogue
 from nvcops.adapters.backup.clone import server_of
 from nvcops.adapters.backup.local import LocalStore
@@ -231,9 +232,10 @@ def segments(world: RestoreWorld) -> list[Path]:
 def write_segments(world: RestoreWorld, count: int) -> None:
     for number in range(count):
         world.pay(f"s{number}")
-        world.world.execute("SELECT pg_switch_wal()")
+        last = str(world.world.execute("SELECT pg_walfile_name(pg_switch_wal())")[0][0])
     world.received()
-    world.world.wait(lambda: len(segments(world)) >= count)
+    world.world.wait(lambda: any(segment.name.startswith(last) for segment in segments(world)))
+    world.world.wait(lambda: min(spool.look(world.world.repository.spool).logs) >= last)  # and all before it
 
 
 def test_a_missing_segment_is_named_and_a_point_before_it_is_still_reached(own: RestoreWorld) -> None:
