@@ -181,8 +181,18 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 def present(entries: Iterable[Entry]) -> list[Entry]:
     """The entries but those that a REMOVAL took away: what they name is there."""
     listed = list(entries)
-    gone = {removed for entry in listed if entry.kind is Kind.REMOVAL for removed in entry.of}
+    gone = removed(listed)
     return [entry for entry in listed if entry.id not in gone]
+
+
+def removed(entries: Iterable[Entry]) -> set[str]:
+    """The ids that a REMOVAL took away."""
+    return {name for entry in entries if entry.kind is Kind.REMOVAL for name in entry.of}
+
+
+def base_backups(entries: Iterable[Entry]) -> list[Entry]:
+    """The backups of the database that are there, in the order of the entries."""
+    return [entry for entry in present(entries) if entry.kind.of_database]
 
 
 def holds(entries: Iterable[Entry]) -> list[Entry]:
@@ -190,6 +200,11 @@ def holds(entries: Iterable[Entry]) -> list[Entry]:
     listed = list(entries)
     released = {hold for entry in listed if entry.kind is Kind.RELEASE for hold in entry.of}
     return [entry for entry in listed if entry.kind is Kind.HOLD and entry.id not in released]
+
+
+def on_hold(entries: Iterable[Entry]) -> set[str]:
+    """The ids that a legal hold keeps."""
+    return {name for hold in holds(entries) for name in hold.of}
 
 
 def needs(entry: Entry) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from nvcops.core.procedures import procedure
 from nvcops.core.runs import Run, conduct
 from nvcops.core.target import Target
 from nvcops.core.units import Bytes
-from nvcops.recovery.standing import CATALOGUE, backup_findings, standing
+from nvcops.recovery.standing import CATALOGUE, backup_findings, backups_of, standing
 
 # --- Facts ---
 
@@ -28,10 +28,8 @@ class ChainReading(msgspec.Struct, frozen=True):
 @conduct(deadline="12 h", idempotent=True)
 def chain(target: Target, *, deep: bool) -> ChainReading:
     """Examine the repository's chain of backups and transaction log."""
-    if target.backups is None:
-        return ChainReading(trouble="no backups are configured")
     try:
-        return ChainReading(target.backups.examine(deep=deep))
+        return ChainReading(backups_of(target).examine(deep=deep))
     except (TargetError, StateError) as error:
         return ChainReading(trouble=f"{error.sentence} ({error.hint})" if error.hint else error.sentence)
 

@@ -11,7 +11,6 @@ import msgspec
 
 from nvcops.core.backups import (
     Audit,
-    Backups,
     Entry,
     Fault,
     Kind,
@@ -22,13 +21,12 @@ from nvcops.core.backups import (
     segment_name,
 )
 from nvcops.core.checks import Check, Finding, Verdict
-from nvcops.core.errors import TargetError
 from nvcops.core.manifest import Manifest
 from nvcops.core.procedures import procedure
 from nvcops.core.runs import Run, conduct
 from nvcops.core.target import Target
 from nvcops.core.units import Bytes, Seconds
-from nvcops.recovery.standing import Taken, backup_findings, standing
+from nvcops.recovery.standing import Taken, backup_findings, backups_of, standing
 
 # --- Facts ---
 
@@ -54,7 +52,7 @@ class Arrival(msgspec.Struct, frozen=True, kw_only=True):
 @conduct(deadline="15 min", idempotent=True)
 def arrival(target: Target, backup: str) -> Arrival:
     """Whether the transaction log that the backup needs has arrived; waits for it."""
-    backups = _backups(target)
+    backups = backups_of(target)
     entries = {entry.id: entry for entry in backups.catalogue() if entry.database}
     if backup not in entries or (database := entries[backup].database) is None:
         return Arrival(id=backup)
@@ -86,13 +84,7 @@ def _arrived(segments: Sequence[Segment], last: str) -> bool:
 @conduct(deadline="4 h", idempotent=True)
 def read_back(target: Target) -> Audit:
     """Everything that was written since the last audit, read back."""
-    return _backups(target).examine(deep=False)
-
-
-def _backups(target: Target) -> Backups:
-    if target.backups is None:
-        raise TargetError("no backups are configured", hint="set up [backups] in platform.toml")
-    return target.backups
+    return backups_of(target).examine(deep=False)
 
 
 # --- Rules ---
@@ -220,13 +212,13 @@ def database_backup(  # noqa: D417 - its Args are the script's flags
 @conduct(deadline="24 h", idempotent=True)
 def take(target: Target, backup: str) -> str:
     """Take a backup; its id."""
-    return _backups(target).back_up(backup, full=backup.endswith("F")).id
+    return backups_of(target).back_up(backup, full=backup.endswith("F")).id
 
 
 @conduct(deadline="5 min", idempotent=True, attempts=3)
 def enter_point(target: Target, backup: str, point: str) -> str:
     """Enter the platform point of a backup; its id, empty when there is no such backup."""
-    backups, manifest = _backups(target), target.manifest
+    backups, manifest = backups_of(target), target.manifest
     entries = backups.catalogue()
     state = platform_point(entries, backup)
     if state is None:

@@ -14,11 +14,11 @@ from nvcops.core.manifest import Manifest
 from nvcops.core.runs import conduct
 from nvcops.core.target import Database, Question, Target
 from nvcops.core.together import side_by_side
+from nvcops.recovery.standing import backups_of
 
 _LOOK_BACK = dt.timedelta(days=1)
 _PAUSE_S = 0.5
 _DOOR_S, _CUSTOMER_S, _RECEIVER_S = 120.0, 60.0, 90.0
-_NO_BACKUPS = "no backups are configured"
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True):
@@ -157,10 +157,8 @@ def doors_trouble(target: Target) -> tuple[str, ...]:
 
 def backed(target: Target) -> Backed:
     """Read what the repository has: the newest platform point, the newest backup."""
-    if target.backups is None:
-        return Backed(trouble=_NO_BACKUPS)
     try:
-        entries = present(target.backups.catalogue())
+        entries = present(backups_of(target).catalogue())
     except NvcopsError as error:
         return Backed(trouble=error.sentence)
     points = [entry.point for entry in entries if entry.point]
@@ -225,9 +223,10 @@ def wait_for_doors(target: Target) -> str:
 
 
 def _receiver_trouble(target: Target) -> str:
-    if target.backups is None:
-        return _NO_BACKUPS
-    backups = target.backups
+    try:
+        backups = backups_of(target)
+    except TargetError as error:
+        return error.sentence
 
     def trouble() -> str:
         try:

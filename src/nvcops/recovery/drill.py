@@ -31,6 +31,7 @@ from nvcops.recovery.restore import (
     unpack,
     verify,
 )
+from nvcops.recovery.standing import backups_of
 
 # --- Facts ---
 
@@ -44,9 +45,8 @@ class KeptRange(msgspec.Struct, frozen=True):
 
 def kept_range(target: Target) -> KeptRange:
     """Look between which moments a restore is possible."""
-    if target.backups is None:
-        raise UsageError("this platform has no backups", hint="set up [backups] in platform.toml")
-    return range_of(target.backups.catalogue(), target.backups.segments())
+    backups = backups_of(target)
+    return range_of(backups.catalogue(), backups.segments())
 
 
 # --- Rules ---

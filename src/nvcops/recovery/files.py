@@ -12,7 +12,7 @@ import msgspec
 from nvcops.core import schedule
 from nvcops.core.backups import Entry, Kind, present
 from nvcops.core.checks import Check, Finding, Verdict
-from nvcops.core.errors import ManifestError, NotFoundError, TargetError, UsageError
+from nvcops.core.errors import NotFoundError, UsageError
 from nvcops.core.files import Differences, FileChange, FilesKept, PlatformFiles
 from nvcops.core.manifest import BackupsEntry
 from nvcops.core.probes import json_object
@@ -21,6 +21,7 @@ from nvcops.core.runs import Run, conduct
 from nvcops.core.target import Question, Target
 from nvcops.core.units import Bytes
 from nvcops.recovery.backup import backup_id
+from nvcops.recovery.standing import backups_of, no_backups
 
 # --- Facts ---
 
@@ -50,11 +51,9 @@ def running_version(target: Target) -> str:
 @conduct(deadline="5 min", idempotent=True)
 def versions(target: Target, kind: Kind) -> list[Version]:
     """The backups of that kind that are in the catalogue, oldest first."""
-    if target.backups is None:
-        raise _not_configured()
     return [
         Version(id=entry.id, taken=entry.began, revision=entry.revision, version=entry.version)
-        for entry in present(target.backups.catalogue())
+        for entry in present(backups_of(target).catalogue())
         if entry.kind is kind
     ]
 
@@ -67,12 +66,8 @@ def differences(target: Target, backup: str) -> Differences:
 
 def _files(target: Target) -> PlatformFiles:
     if target.files is None:
-        raise _not_configured()
+        raise no_backups()
     return target.files
-
-
-def _not_configured() -> TargetError:
-    return TargetError("no backups are configured", hint="set up [backups] in platform.toml")
 
 
 # --- Rules ---
@@ -305,7 +300,7 @@ def _concluded(
 
 def _entry(target: Target) -> BackupsEntry:
     if target.manifest.backups is None:
-        raise ManifestError("no backups are configured", hint="set up [backups] in platform.toml")
+        raise no_backups()
     return target.manifest.backups
 
 

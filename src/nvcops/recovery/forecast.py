@@ -8,13 +8,14 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from nvcops.core.backups import Entry, Kind, RestoreFigures
+from nvcops.core.backups import Kind, RestoreFigures, base_backups
 from nvcops.core.checks import Check, Finding, Verdict
 from nvcops.core.errors import TargetError
 from nvcops.core.manifest import Limits
 from nvcops.core.restores import Speed
 from nvcops.core.target import Target
 from nvcops.core.units import Bytes, Seconds
+from nvcops.recovery.standing import backups_of
 
 # --- Facts ---
 
@@ -41,17 +42,15 @@ class RestoreHistory(msgspec.Struct, frozen=True, kw_only=True):
 
 def restore_history(target: Target) -> RestoreHistory:
     """Read past restores and what the newest backup holds."""
-    if target.backups is None:
-        return RestoreHistory(trouble="no backups are configured")
     try:
-        entries = target.backups.catalogue()
-        segments = target.backups.segments()
+        backups = backups_of(target)
+        entries, segments = backups.catalogue(), backups.segments()
     except TargetError as error:
         return RestoreHistory(trouble=error.sentence)
     restores = [entry for entry in entries if entry.kind is Kind.RESTORE and entry.restore]
     drills = [entry for entry in restores if entry.restore and entry.restore.drill]
     good = [entry for entry in drills if entry.restore and entry.restore.good]
-    newest = newest_backup(entries)
+    newest = next(reversed(base_backups(entries)), None)
     since = [segment.bytes for segment in segments if newest and segment.modified >= newest.began]
     return RestoreHistory(
         figures=tuple(entry.restore for entry in restores[-_HISTORY_MAX:] if entry.restore),
@@ -63,13 +62,6 @@ def restore_history(target: Target) -> RestoreHistory:
         wal_bytes=sum(since),
         speed=target.restores.speed() if target.restores and newest and not restores else None,
     )
-
-
-def newest_backup(entries: Sequence[Entry]) -> Entry | None:
-    """The newest base backup that was not removed."""
-    removed = {gone for entry in entries if entry.kind is Kind.REMOVAL for gone in entry.of}
-    kept = [entry for entry in entries if entry.kind.of_database and entry.id not in removed]
-    return kept[-1] if kept else None
 
 
 # --- Rules ---

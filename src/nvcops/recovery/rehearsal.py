@@ -18,6 +18,7 @@ from nvcops.recovery import damage as facts
 from nvcops.recovery import proof
 from nvcops.recovery.damage import Backed, Damage, FilesLost
 from nvcops.recovery.forecast import learn, restore_findings, restore_history
+from nvcops.recovery.restore import restores_of
 
 # --- Facts ---
 
@@ -32,10 +33,8 @@ class Possible(msgspec.Struct, frozen=True, kw_only=True):
 @conduct(deadline="15 min", idempotent=True)
 def possible(target: Target, run: str) -> Possible:
     """Plan a restore of the newest backup up to the end of the log."""
-    if target.restores is None:
-        return Possible(trouble="no backups are configured")
     try:
-        plan = target.restores.plan(run, "newest", RestoreTarget(), purpose=Purpose.DRILL, into=None)
+        plan = restores_of(target).plan(run, "newest", RestoreTarget(), purpose=Purpose.DRILL, into=None)
         return Possible(plan=plan)
     except NvcopsError as error:
         return Possible(trouble=error.sentence)

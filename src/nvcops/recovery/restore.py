@@ -26,6 +26,7 @@ from nvcops.core.target import Target
 from nvcops.core.units import Bytes
 from nvcops.recovery import proof
 from nvcops.recovery.forecast import Forecast, learn, restore_history
+from nvcops.recovery.standing import backups_of, no_backups
 
 # --- Facts ---
 
@@ -48,9 +49,9 @@ FROM pg_control_system() s, pg_control_checkpoint() c
 
 
 def restores_of(target: Target) -> Restores:
-    """What restores; raises UsageError where the platform has none."""
-    if target.restores is None or target.backups is None:
-        raise UsageError("this platform has no backups to restore from", hint="set up [backups] in platform.toml")
+    """What restores; raises TargetError where there are no backups to restore from."""
+    if target.restores is None:
+        raise no_backups()
     return target.restores
 
 
@@ -227,10 +228,8 @@ def answers(target: Target) -> Standing:
 @conduct(deadline="2 min", idempotent=True)
 def record(target: Target, figures: RestoreFigures, id: str, began: dt.datetime, actor: str) -> Entry:  # noqa: A002
     """Enter the restore's figures into the catalogue."""
-    if target.backups is None:
-        raise NotFoundError("there is no catalogue", hint="set up [backups] in platform.toml")
     times = began, max(began, target.host.now())
-    return target.backups.record(proof.entry_of(figures, id, target.manifest.platform.name, times, actor))
+    return backups_of(target).record(proof.entry_of(figures, id, target.manifest.platform.name, times, actor))
 
 
 @conduct(deadline="1 h", idempotent=True)

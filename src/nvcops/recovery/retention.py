@@ -12,7 +12,6 @@ import msgspec
 
 from nvcops.core import schedule
 from nvcops.core.backups import (
-    Backups,
     Entry,
     Kind,
     LogKept,
@@ -20,11 +19,12 @@ from nvcops.core.backups import (
     holds,
     lsn_bytes,
     needs,
+    on_hold,
     present,
     segment_name,
 )
 from nvcops.core.checks import Check, Finding, Verdict
-from nvcops.core.errors import NotFoundError, StateError, TargetError, UsageError
+from nvcops.core.errors import NotFoundError, StateError, UsageError
 from nvcops.core.manifest import Keep, KeepTable
 from nvcops.core.procedures import procedure
 from nvcops.core.runs import Run, conduct
@@ -32,6 +32,7 @@ from nvcops.core.target import Target
 from nvcops.core.units import Bytes
 from nvcops.recovery.backup import backup_id as entry_id
 from nvcops.recovery.backup import read_back
+from nvcops.recovery.standing import backups_of
 
 # --- Facts ---
 
@@ -67,7 +68,7 @@ def current_holds(target: Target) -> list[Hold]:
     """The legal holds that nobody has released."""
     return [
         Hold(id=entry.id, of=name, reason=entry.note, since=entry.began, actor=entry.actor)
-        for entry in holds(_backups(target).catalogue())
+        for entry in holds(backups_of(target).catalogue())
         for name in entry.of
     ]
 
@@ -79,7 +80,7 @@ def entry_kind(target: Target, name: str) -> Kind:
     Raises:
         NotFoundError: there is none, or it was removed.
     """
-    entries = _backups(target).catalogue()
+    entries = backups_of(target).catalogue()
     there = {entry.id: entry for entry in present(entries) if entry.kind in REMOVABLE}
     if name in there:
         return there[name].kind
@@ -92,15 +93,9 @@ def entry_kind(target: Target, name: str) -> Kind:
 @conduct(deadline="15 min", idempotent=True)
 def removable(target: Target, now: dt.datetime, damaged: Sequence[str]) -> Plan:
     """What the manifest's [backups.keep] and the legal holds allow to remove."""
-    backups, entry = _backups(target), target.manifest.backups
+    backups, entry = backups_of(target), target.manifest.backups
     keep = entry.keep if entry else KeepTable()
     return plan(backups.catalogue(), backups.segments(), keep, now, damaged)
-
-
-def _backups(target: Target) -> Backups:
-    if target.backups is None:
-        raise TargetError("no backups are configured", hint="set up [backups] in platform.toml")
-    return target.backups
 
 
 # --- Rules ---
@@ -137,7 +132,7 @@ def plan(
         entry.id for table in _TABLES for entry in _tail(_of(table, there), good, *_how_long(table, keep), now=now)
     }
     kept = _with_needs(wanted, there)
-    stays = _with_needs(kept | {held for hold in holds(entries) for held in hold.of}, there)
+    stays = _with_needs(kept | on_hold(entries), there)
     gone = [entry for entry in there.values() if entry.id not in stays]
     log = log_kept([there[name] for name in stays], segments := list(segments), now - _age(keep.database))
     dropped = [segment for segment in segments if any(line.drops(segment) for line in log)]
@@ -365,14 +360,14 @@ def remove(target: Target, what: Plan, removal: str, run: str) -> str:
     kept = [f"timeline {line.timeline} from {line.first}" for line in what.log if line.first]
     note = f"log kept: {', '.join(kept)}" if kept else ""
     draft = _draft(target, Kind.REMOVAL, removal, note, run)
-    return _backups(target).remove(what.ids, what.log, draft=draft).id
+    return backups_of(target).remove(what.ids, what.log, draft=draft).id
 
 
 @conduct(deadline="5 min", idempotent=True, attempts=3)
 def enter(target: Target, kind: Kind, name: str, of: str, note: str, actor: str) -> str:
     """Enter a hold or a release; its id."""
     draft = msgspec.structs.replace(_draft(target, kind, name, note, actor), of=(of,))
-    entry = _backups(target).record(draft)
+    entry = backups_of(target).record(draft)
     if (entry.kind, entry.of) != (kind, draft.of):
         raise StateError(f"another one was entered as {name} in the same second", hint="run it again")
     return entry.id

@@ -8,9 +8,18 @@ from typing import TypeVar
 
 import msgspec
 
-from nvcops.core.backups import CATALOGUE_CHECK, Entry, Kind, ReceiverState, Room, Segment, present
+from nvcops.core.backups import (
+    CATALOGUE_CHECK,
+    Backups,
+    Entry,
+    Kind,
+    ReceiverState,
+    Room,
+    Segment,
+    base_backups,
+)
 from nvcops.core.checks import Check, Finding, Verdict
-from nvcops.core.errors import EvidenceError, NvcopsError
+from nvcops.core.errors import EvidenceError, NvcopsError, TargetError
 from nvcops.core.manifest import Limits
 from nvcops.core.runs import conduct
 from nvcops.core.target import Target
@@ -56,6 +65,18 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     troubles: dict[str, str] = {}
 
 
+def backups_of(target: Target) -> Backups:
+    """What backs the platform up; raises TargetError where there is nothing."""
+    if target.backups is None:
+        raise no_backups()
+    return target.backups
+
+
+def no_backups() -> TargetError:
+    """The error that platform.toml names no backups."""
+    return TargetError("no backups are configured", hint="set up [backups] in platform.toml")
+
+
 @conduct(deadline="5 min", idempotent=True)
 def standing(target: Target, now: dt.datetime) -> Standing:
     """Backups in the repository, the transaction log's receiver, and the room that is left."""
@@ -71,7 +92,7 @@ def standing(target: Target, now: dt.datetime) -> Standing:
     head = _asked("catalogue", backups.head, troubles) if entries else ""
     segments = _asked("log", backups.segments, troubles)
     known = segments is not None and not broken and "catalogue" not in troubles
-    there = [entry for entry in present(entries) if entry.kind.of_database]
+    there = base_backups(entries)
     wanted = target.manifest.backups
     return Standing(
         synchronous=wanted is not None and wanted.synchronous,
@@ -142,7 +163,7 @@ def growth(entries: Sequence[Entry], segments: Sequence[Segment], now: dt.dateti
 def backup_findings(state: Standing, limits: Limits, now: dt.datetime) -> list[Finding]:
     """How the backups stand, line by line; what could not be read is UNKNOWN."""
     if not state.configured:
-        return [BACKUPS.unknown("no backups are configured")]
+        return [BACKUPS.unknown(no_backups().sentence)]
     findings = [*_catalogue_findings(state, limits, now), *_receiver_findings(state, limits, wanted=state.synchronous)]
     return [*findings, _repository_finding(state, limits)]
 

@@ -29,7 +29,7 @@ from nvcops.adapters.backup.examine_read import Reader
 from nvcops.adapters.backup.repository import Repository
 from nvcops.adapters.evidence.files import private_folder
 from nvcops.core import schedule
-from nvcops.core.backups import Audit, Cause, Entry, Kind, Segment, lsn_bytes, lsn_text, present, segment_name
+from nvcops.core.backups import Audit, Cause, Entry, Segment, lsn_bytes, lsn_text, present, removed, segment_name
 from nvcops.core.errors import NotFoundError, StateError
 
 _PAUSES_S = (0.5, 1.5, 4.0)
@@ -96,9 +96,8 @@ def _look(repository: Repository, memory: Memory, reader: Reader, folder: Path) 
     if layout.line is not None and layout.ground.bases:
         reached, newest, found = _log(repository, layout, layout.line, entries, reader, folder)
         damages += found
-    removed = {id for entry in chain.entries if entry.kind is Kind.REMOVAL for id in entry.of}  # noqa: A001 - its word
     unusable = {id for damage in damages for id in damage.backups}  # noqa: A001 - the catalogue's own word
-    damages += broken_parents(entries, unusable, removed)
+    damages += broken_parents(entries, unusable, removed(chain.entries))
     return Look(
         chain=chain,
         layout=layout,

@@ -31,7 +31,7 @@ from nvcops.core.backups import (
     ReceiverState,
     Room,
     Segment,
-    present,
+    base_backups,
 )
 from nvcops.core.errors import DeadlineExceeded, NotFoundError, Refused, StateError, TargetError
 from nvcops.core.schedule import now
@@ -234,9 +234,7 @@ def _server(repository: Repository) -> Server:
 
 def _parent(repository: Repository, server: Server) -> tuple[Entry | None, str]:
     """The backup on which an incremental one is built, or why there can be none."""
-    newest = next(
-        (entry for entry in reversed(present(repository.catalogue.entries())) if entry.kind.of_database), None
-    )
+    newest = next(reversed(base_backups(repository.catalogue.entries())), None)
     if newest is None or newest.database is None:
         return None, "full, because there is none before it"
     if server.major < _INCREMENTAL_FROM:

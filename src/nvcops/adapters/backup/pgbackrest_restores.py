@@ -17,7 +17,7 @@ from nvcops.adapters.backup.pgbackrest import PgBackRestBackups
 from nvcops.adapters.backup.pgbackrest_base import restore, wrong_file
 from nvcops.adapters.backup.pgbackrest_program import Damaged, unpacked
 from nvcops.adapters.backup.restores import NativeRestores
-from nvcops.adapters.backup.restores_log import Log, choose, find_way, parse_history
+from nvcops.adapters.backup.restores_log import Log, branches_with_log, choose, find_way, parse_history
 from nvcops.adapters.backup.restores_plan import Stock
 from nvcops.adapters.backup.tools import Tools
 from nvcops.adapters.backup.unpack import Pace
@@ -82,7 +82,8 @@ class PgBackRestRestores(NativeRestores):
         histories = [segment for segment in listed if segment.name.endswith(".history")]
         branches = {int(each.name[:8], 16): parse_history(self._history(each)) for each in histories}
         segments = [segment for segment in listed if segment not in histories]
-        return choose(find_way(database, branches), segments, histories, database, target, everything)
+        way = find_way(database, branches_with_log(branches, segments))
+        return choose(way, segments, histories, database, target, everything)
 
     def _history(self, history: Segment) -> str:
         try:

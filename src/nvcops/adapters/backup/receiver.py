@@ -15,19 +15,20 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import IO
 
 from nvcops.adapters.backup import spool, wal
+from nvcops.adapters.backup.examine_line import HistoryError, Line, Span, history_name, number_of, read_history
 from nvcops.adapters.backup.locks import hold_file
 from nvcops.adapters.backup.pack import seal
 from nvcops.adapters.backup.repository import Repository
 from nvcops.adapters.backup.spool import STANDBY_NAME, Kept, Notes
 from nvcops.adapters.backup.tools import Tools, last_words
 from nvcops.adapters.evidence.files import private_folder, unusable, write_new
-from nvcops.core.backups import segment_name
 from nvcops.core.errors import LockHeld, NvcopsError, StateError, TargetError
 from nvcops.core.schedule import now
 
@@ -123,6 +124,13 @@ class Receiver:
         self._known.add(name)
         return count
 
+    def _put_away(self, logs: Iterable[str]) -> None:
+        """Have the repository keep what cannot be continued, and the spool be without it."""
+        for name in logs:
+            if (self.repository.spool / name).stat().st_size:
+                self._keep(name)
+            self._drop(name)
+
     def _drop(self, name: str) -> None:
         """Remove from the spool what the repository has."""
         (self.repository.spool / name).unlink(missing_ok=True)
@@ -165,34 +173,38 @@ class Receiver:
             raise TargetError(f"the replication slot {slot} cannot be made: {done.said}")
 
     def _step_on(self, newest: int, segment_bytes: int) -> bool:
-        """Go on at the beginning of a segment of the next timeline, up to the server's newest; whether there is one.
+        """Go on where the server's history left what was received last; whether it did.
 
-        Where a timeline ended exactly with a segment, pg_receivewal asks for the one after it on that timeline, which
-        no server has. A file of the next timeline, still empty, is what makes it ask for that one. If it is not in the
-        server's history either, the server says so, and the timeline after it is tried.
+        pg_receivewal asks for what follows its newest file, on that file's timeline. The server does not have that
+        where the timeline ended exactly with a segment, nor where it ended earlier than what was received: the old
+        primary wrote more than its successor ever got. An empty file of the timeline that is the server's there makes
+        it ask for that; what was received of the abandoned end is kept, and leaves the spool.
         """
-        logs = spool.look(self.repository.spool).logs
-        tried = self.repository.spool / logs[-1] if logs else None
-        if tried is not None and tried.suffix == _PARTIAL and tried.stat().st_size == 0:
-            tried.unlink()
-            segment = int(logs[-1][:8], 16) + 1, logs[-1]
-        elif tried is not None and tried.suffix != _PARTIAL:
-            segment = int(logs[-1][:8], 16) + 1, following(logs[-1], segment_bytes)
-        else:
+        folder = self.repository.spool
+        logs = spool.look(folder).logs
+        last = max(logs, key=lambda name: (name[8:24], name[:8]), default="")  # pg_receivewal's own choice
+        if not last or int(last[:8], 16) >= newest:
             return False
-        timeline, name = segment
-        if timeline > newest:
+        source = self.repository.source
+        server = _line(newest, source.history(newest), segment_bytes)
+        left = server.left(_line_of(folder, int(last[:8], 16), segment_bytes))
+        if left is None:
             return False
-        write_new(self.repository.spool / f"{timeline:08X}{name[8:24]}{_PARTIAL}", b"")
+        number = number_of(last, segment_bytes) + (not last.endswith(_PARTIAL))
+        name = f"{server.name_at(min(number, left // segment_bytes))}{_PARTIAL}"
+        if name == last:
+            return False
+        if (timeline := int(name[:8], 16)) > 1:
+            write_new(folder / history_name(timeline), source.history(timeline))
+        write_new(folder / name, b"")
+        self._put_away(log for log in logs if log != name)
         return True
 
     def _begin_anew(self, why: str) -> None:
         """The server no longer has what comes next: go on from where it is now, and never forget the gap."""
         self.archive()
         logs = spool.look(self.repository.spool).logs
-        for name in logs:  # the newest one too, whole or not: the log cannot be continued
-            self._keep(name)
-            self._drop(name)
+        self._put_away(logs)  # the newest one too, whole or not: the log cannot be continued
         self.repository.source.rows(_DROP, self.repository.entry.slot)
         after = logs[-1] if logs else "what was received"
         self._remember(f"the log has a gap after {after}: {why}; take a full backup")
@@ -244,14 +256,22 @@ def _receiving(repository: Repository, tools: Tools) -> Iterator[tuple[subproces
                 program.wait()
 
 
-def following(name: str, segment_bytes: int) -> str:
-    """The name of the segment after one, on the same timeline.
+def _line_of(folder: Path, timeline: int, segment_bytes: int) -> Line:
+    """The way to a timeline that was received, by its history in the spool."""
+    if timeline == 1:
+        return Line((Span(1, 0, None),), segment_bytes)
+    path = folder / history_name(timeline)
+    try:
+        return _line(timeline, path.read_bytes(), segment_bytes)
+    except OSError as error:
+        raise unusable(path, error) from error
 
-    >>> following("0000000100000000000000FF", 16 << 20)
-    '000000010000000100000000'
-    """
-    number = int(name[8:16], 16) * (0x1_0000_0000 // segment_bytes) + int(name[16:24], 16)
-    return segment_name(int(name[:8], 16), (number + 1) * segment_bytes, segment_bytes)
+
+def _line(timeline: int, history: bytes, segment_bytes: int) -> Line:
+    try:
+        return Line(read_history(timeline, history.decode(errors="replace")), segment_bytes)
+    except HistoryError as error:
+        raise StateError(f"the history of timeline {timeline} cannot be read: {error}") from error
 
 
 def _words(said: IO[bytes]) -> str:

@@ -12,7 +12,7 @@ import msgspec
 
 from nvcops.adapters.backup import wal
 from nvcops.adapters.backup.repository import Repository
-from nvcops.core.backups import DatabaseBackup, Entry, Kind, LogKept, holds, lsn_bytes, needs, present, segment_name
+from nvcops.core.backups import DatabaseBackup, Entry, LogKept, holds, lsn_bytes, needs, present, removed, segment_name
 from nvcops.core.errors import NotFoundError, StateError
 
 _PREFIX = "backups/"
@@ -73,6 +73,6 @@ def _drop_objects(repository: Repository, entries: Iterable[Entry]) -> None:
     """Remove the objects of entries that are gone, but for those that an entry that is there refers to."""
     listed = list(entries)
     kept = {stored.key for entry in present(listed) for stored in entry.objects}
-    gone = {removed for entry in listed if entry.kind is Kind.REMOVAL for removed in entry.of}
+    gone = removed(listed)
     theirs = {stored.key for entry in listed if entry.id in gone for stored in entry.objects} - kept
     repository.store.delete([file.key for file in repository.store.list(_PREFIX) if file.key in theirs])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -53,10 +54,28 @@ class Source:
         Raises:
             Unreachable, Refused.
         """
-        dsn = self.conninfo("nvcops_backup", dbname=self.database.name, options=f"-c statement_timeout={_STATEMENT_S}s")
+        with self._session(dbname=self.database.name, options=f"-c statement_timeout={_STATEMENT_S}s") as session:
+            return session.execute(sql.encode(), parameters or None).fetchall()
+
+    def history(self, timeline: int) -> bytes:
+        """The history of a timeline, as the primary has it.
+
+        Raises:
+            Unreachable, Refused.
+        """
+        with self._session(replication="true") as session:
+            answer = session.pgconn.exec_(f"TIMELINE_HISTORY {timeline}".encode())
+            if answer.status != psycopg.pq.ExecStatus.TUPLES_OK:
+                said = answer.error_message.decode(errors="replace").strip()
+                raise Refused(f"the server does not tell the history of timeline {timeline}: {said.splitlines()[0]}")
+            return answer.get_value(0, 1) or b""
+
+    @contextmanager
+    def _session(self, **more: str) -> Iterator[psycopg.Connection[tuple[Any, ...]]]:
+        dsn = self.conninfo("nvcops_backup", **more)
         try:
             with psycopg.connect(make_conninfo(dsn, password=self.password), autocommit=True) as session:
-                return session.execute(sql.encode(), parameters or None).fetchall()
+                yield session
         except psycopg.OperationalError as error:
             message = str(error).strip().splitlines()[-1] if str(error).strip() else "the connection was cut"
             if error.sqlstate is None and "FATAL:" not in message:

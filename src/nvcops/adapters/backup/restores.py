@@ -31,7 +31,7 @@ from nvcops.adapters.backup.restores_verify import Looking
 from nvcops.adapters.backup.tools import Tools
 from nvcops.adapters.backup.unpack import Pace, Unpacking
 from nvcops.adapters.evidence.files import private_folder
-from nvcops.core.backups import DatabaseBackup, Entry, RestoreTarget, lsn_bytes, lsn_text, present
+from nvcops.core.backups import DatabaseBackup, Entry, RestoreTarget, base_backups, lsn_bytes, lsn_text
 from nvcops.core.errors import NotFoundError, StateError
 from nvcops.core.manifest import Manifest
 from nvcops.core.progress import tell
@@ -187,7 +187,7 @@ class NativeRestores:
         return self.repository.tools(plan.major)
 
     def _chain(self, plan: RestorePlan) -> list[Entry]:
-        backups = [entry for entry in present(self._stock.entries) if entry.kind.of_database]
+        backups = base_backups(self._stock.entries)
         entry = next((entry for entry in reversed(backups) if entry.id == plan.backup), None)
         if entry is None:
             raise NotFoundError(f"the backup {plan.backup} was removed meanwhile", hint="begin again")

@@ -88,8 +88,17 @@ def read_log(
     named = {segment.name: segment for segment in listed if _HISTORY.fullmatch(segment.name)}
     histories = list(named.values())  # each once: what is in the repository lies in the spool as well
     branches = {int(history.name[:8], 16): read_branches(repository, history) for history in histories}
-    way = find_way(database, branches)
-    return choose(way, [s for s in listed if not _HISTORY.fullmatch(s.name)], histories, database, target, everything)
+    segments = [segment for segment in listed if not _HISTORY.fullmatch(segment.name)]
+    way = find_way(database, branches_with_log(branches, segments))
+    return choose(way, segments, histories, database, target, everything)
+
+
+def branches_with_log(
+    branches: Mapping[int, Mapping[int, int]], segments: Sequence[Segment]
+) -> dict[int, Mapping[int, int]]:
+    """The timelines of which there is log: one of which only the history came leads nowhere yet."""
+    there = {int(segment.name[:8], 16) for segment in segments}
+    return {timeline: left for timeline, left in branches.items() if timeline in there}
 
 
 def read_branches(repository: Repository, history: Segment) -> dict[int, int]:
@@ -149,14 +158,13 @@ def choose(
     first = number = lsn_bytes(database.start_lsn) // size
     last = max(by_number, default=first)
     chosen: list[Segment] = []
-    while number in by_number and (everything or not _enough(chosen, number, size, target)):
+    while _leads_on(way, by_number, number, size, target) and (everything or not _enough(chosen, number, size, target)):
         chosen += by_number[number]
         number += 1
-    gap = (
-        "" if number in by_number or number > last else segment_name(_timeline(way, number * size), number * size, size)
-    )
+    more = _leads_on(way, by_number, number, size, target)
+    missing = segment_name(_timeline(way, number, size), number * size, size)
+    gap = "" if more or number > last else missing
     if not chosen or number * size < lsn_bytes(database.stop_lsn):
-        missing = segment_name(_timeline(way, number * size), number * size, size)
         raise StateError(
             f"the log that the backup needs lacks {missing}", hint="`nvcops run backup-audit`; an older backup"
         )
@@ -173,7 +181,7 @@ def choose(
         segment_bytes=size,
         first=segment_name(way[0].timeline, first * size, size),
         last=chosen[-1].name,
-        trimmed=number in by_number,
+        trimmed=more,
         gap=gap,
     )
 
@@ -262,6 +270,20 @@ def _position(name: str, size: int) -> int:
     return int(name[8:16], 16) * 0x1_0000_0000 + int(name[16:], 16) * size
 
 
-def _timeline(way: Sequence[Leg], position: int) -> int:
-    """The timeline of the way that goes through a position."""
-    return [leg for leg in way if leg.begin <= position or leg is way[0]][-1].timeline
+def _timeline(way: Sequence[Leg], number: int, size: int) -> int:
+    """The timeline of the way whose file holds a segment: where it branched off, already the newer one's."""
+    return [leg for leg in way if leg.begin // size <= number or leg is way[0]][-1].timeline
+
+
+def _leads_on(
+    way: Sequence[Leg], by_number: Mapping[int, Sequence[Segment]], number: int, size: int, target: RestoreTarget
+) -> bool:
+    """Whether the way's own file is there for a segment.
+
+    Where a timeline branched off in its middle, the older one's file goes on with what the branch abandoned, and
+    PostgreSQL would replay that: it does only for a target before the branch.
+    """
+    there = {int(segment.name[:8], 16) for segment in by_number.get(number, ())}
+    timeline = _timeline(way, number, size)
+    begin = next(leg.begin for leg in reversed(way) if leg.timeline == timeline)
+    return timeline in there or (bool(there) and bool(target.lsn) and lsn_bytes(target.lsn) <= begin)

@@ -14,7 +14,7 @@ from nvcops.adapters.backup.clone import control_data, server_of
 from nvcops.adapters.backup.repository import Repository
 from nvcops.adapters.backup.restores_log import Log, read_log
 from nvcops.adapters.backup.tools import Tools
-from nvcops.core.backups import DatabaseBackup, Entry, RestoreTarget, lsn_bytes, lsn_text, present
+from nvcops.core.backups import DatabaseBackup, Entry, RestoreTarget, base_backups, lsn_bytes, lsn_text
 from nvcops.core.errors import NotFoundError, Refused, StateError, UsageError
 from nvcops.core.restores import Purpose, RestorePlan
 from nvcops.core.units import Bytes
@@ -56,7 +56,7 @@ def make_plan(
     stock: Stock, run: str, backup: str, to: RestoreTarget, purpose: Purpose, into: Path | None, work: Path
 ) -> RestorePlan:
     """Decide what a restore takes. Raises as core.restores.Restores.plan does."""
-    backups = [entry for entry in present(stock.entries) if entry.kind.of_database and entry.database]
+    backups = [entry for entry in base_backups(stock.entries) if entry.database]
     entry = _newest(backups, to) if backup == NEWEST else _named(backups, backup)
     chain = chain_of(backups, entry)
     database = database_of(entry)
