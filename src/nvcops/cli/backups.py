@@ -14,7 +14,7 @@ from nvcops import wiring
 from nvcops.cli.context import answer, json_option, manifest_path, target_option
 from nvcops.cli.report import local
 from nvcops.cli.serve import until_signalled
-from nvcops.core.backups import Backups, Entry, Kind, ReceiverState
+from nvcops.core.backups import Backups, Entry, Kind, ReceiverState, on_hold, removed
 from nvcops.core.errors import NotFoundError, NvcopsError, TargetError
 from nvcops.core.units import Bytes, Seconds
 
@@ -36,16 +36,13 @@ def backups(backup: str | None, target_path: Path | None, everything: bool, as_j
         entry = _find(catalogue, backup)
         answer(entry, as_json, lambda: _details(entry, zone))
         return
-    removed = {name for entry in catalogue if entry.kind is Kind.REMOVAL for name in entry.of}
-    held = _held(catalogue)
-    shown = [
-        e for e in catalogue if everything or (e.id not in removed and e.kind not in (*_ABOUT_OTHERS, Kind.RESTORE))
-    ]
+    held, gone = on_hold(catalogue), removed(catalogue)
+    shown = [e for e in catalogue if everything or (e.id not in gone and e.kind not in (*_ABOUT_OTHERS, Kind.RESTORE))]
     receiver, room = _receiver(repository), repository.room()
 
     def lines() -> Iterator[str]:
         for entry in shown:
-            mark = "  held" if entry.id in held else "  removed" if entry.id in removed else ""
+            mark = "  held" if entry.id in held else "  removed" if entry.id in gone else ""
             about = f"{_about(entry)}{mark}"
             yield f"{local(entry.ended, zone)}  {entry.kind:<13}  {entry.id:<22}  {_sizes(entry):<22}  {about}"
         if not shown:
@@ -57,7 +54,7 @@ def backups(backup: str | None, target_path: Path | None, everything: bool, as_j
     document = {
         "entries": shown,
         "held": sorted(held),
-        "removed": sorted(removed),
+        "removed": sorted(gone),
         "receiver": receiver if isinstance(receiver, ReceiverState) else {"trouble": receiver.sentence},
         "room": room,
     }
@@ -79,16 +76,6 @@ def _find(catalogue: Sequence[Entry], backup: str) -> Entry:
         if entry.id == backup:
             return entry
     raise NotFoundError(f"there is no backup {backup!r}", hint="`nvcops backups --all` lists them")
-
-
-def _held(catalogue: Sequence[Entry]) -> set[str]:
-    held: set[str] = set()
-    for entry in catalogue:
-        if entry.kind is Kind.HOLD:
-            held |= set(entry.of)
-        elif entry.kind is Kind.RELEASE:
-            held -= set(entry.of)
-    return held
 
 
 def _receiver(repository: Backups) -> ReceiverState | NvcopsError:
