@@ -32,9 +32,9 @@ class Possible(msgspec.Struct, frozen=True, kw_only=True):
 
 @conduct(deadline="15 min", idempotent=True)
 def possible(target: Target, run: str) -> Possible:
-    """Plan a restore of the newest backup up to the end of the log."""
+    """Plan a restore of the newest backup up to the end of the log, in the place of the live data."""
     try:
-        plan = restores_of(target).plan(run, "newest", RestoreTarget(), purpose=Purpose.DRILL, into=None)
+        plan = restores_of(target).plan(run, "newest", RestoreTarget(), purpose=Purpose.IN_PLACE, into=None)
         return Possible(plan=plan)
     except NvcopsError as error:
         return Possible(trouble=error.sentence)

@@ -1,6 +1,7 @@
 """Restores from the native repository: see core.restores.Restores. What is in the folder of work says how far one came.
 
 W/unpacked.json    the base backup is there, whole and verified
+W/boot             since which start of this machine: what was unpacked before it need not have reached the disk
 W/laid             the log lies ready in pg_wal, and recovery.signal asks for it
 W/replayed.json    the copy has reached its target and went on as a timeline of its own
 W/verified.json    what was seen in it
@@ -32,7 +33,7 @@ from nvcops.adapters.backup.tools import Tools
 from nvcops.adapters.backup.unpack import Pace, Unpacking
 from nvcops.adapters.evidence.files import private_folder
 from nvcops.core.backups import DatabaseBackup, Entry, RestoreTarget, base_backups, lsn_bytes, lsn_text
-from nvcops.core.errors import NotFoundError, StateError
+from nvcops.core.errors import NotFoundError, Refused, StateError, TargetError
 from nvcops.core.manifest import Manifest
 from nvcops.core.progress import tell
 from nvcops.core.restores import (
@@ -49,6 +50,7 @@ from nvcops.core.schedule import now
 
 _REPLAY_S = 24 * 3600.0
 _MEASURED_BYTES = 24 << 20
+_BOOT = "boot"
 _NOW = "SELECT pg_walfile_name(pg_current_wal_lsn()), pg_last_xact_replay_timestamp()"
 _HISTORY = "SELECT pg_read_file('pg_wal/' || left(pg_walfile_name(pg_current_wal_lsn()), 8) || '.history')"
 T = TypeVar("T")
@@ -64,6 +66,8 @@ class NativeRestores:
 
     def plan(self, run: str, backup: str, to: RestoreTarget, *, purpose: Purpose, into: Path | None) -> RestorePlan:
         """Decide what a restore takes; nothing is touched."""
+        if purpose is Purpose.IN_PLACE and self.manifest.cluster is not None:
+            raise _of_a_cluster(self.manifest.cluster.scope)
         where = self.manifest.recovery.data if purpose is Purpose.IN_PLACE else into
         where = where.absolute() if where else None
         work = work_folder(run, purpose, where, self._scratch)
@@ -75,21 +79,27 @@ class NativeRestores:
 
     def unpack(self, plan: RestorePlan) -> Unpacked:
         """Write the base backup into the folder of work, and verify it."""
-        if (done := _kept(plan, Unpacked)) is not None:
+        done = _kept(plan, Unpacked)
+        if done is not None and (_kept(plan, Replayed) is not None or _is_of_this_boot(plan)):
             return done
         self._works.note(plan)
+        for kind in (Unpacked, _Laid):
+            (plan.work / _FILES[kind]).unlink(missing_ok=True)
         tools = self._tools(plan)
         private_folder(plan.work.parent if plan.purpose is Purpose.DRILL else plan.work)
         plan.work.mkdir(mode=0o700, exist_ok=True)
         tools.give(plan.work)
         rate = self.repository.entry.rate_max if plan.purpose is Purpose.DRILL else None
         pace = Pace(float(rate) if rate else None, quiet=_quiet(plan))
-        return _keep(plan, self._unpacked(plan, tools, pace))
+        unpacked = self._unpacked(plan, tools, pace)
+        (plan.work / _BOOT).write_bytes(_this_boot())
+        return _keep(plan, unpacked)
 
     def replay(self, plan: RestorePlan) -> Replayed:
         """Replay the log up to the target; the copy goes on as a timeline of its own, and is stopped."""
         if (done := _kept(plan, Replayed)) is not None:
             return done
+        self.unpack(plan)  # once more, if the machine went down since
         began = time.monotonic()
         self._lay_ready(plan)
         tell(0, 0, "replaying the log")
@@ -125,7 +135,7 @@ class NativeRestores:
 
     def tidy(self, run: str) -> list[str]:
         """Undo what other runs left when they were killed."""
-        done = self._live.wake(run)
+        done = self._woken(run)
         for plan in self._works.others(run):
             if restores_place.stands_in_place(plan):
                 self.forget(plan)
@@ -182,6 +192,13 @@ class NativeRestores:
     @property
     def _live(self) -> Live:
         return Live(repository=self.repository, state=self.state)
+
+    def _woken(self, run: str) -> list[str]:
+        """Wake a standby that a killed run left paused; one that does not answer is no reason not to restore."""
+        try:
+            return self._live.wake(run)
+        except TargetError as error:
+            return [f"a killed run may have left a standby paused, which does not answer now: {error.sentence}"]
 
     def _tools(self, plan: RestorePlan) -> Tools:
         return self.repository.tools(plan.major)
@@ -327,6 +344,14 @@ def measured_speed(folder: Path) -> Speed:
         path.with_suffix(".raw").unlink(missing_ok=True)
 
 
+def _of_a_cluster(scope: str) -> Refused:
+    """Patroni would start, rewind or make anew whatever it finds there, by what it remembers of the old data."""
+    return Refused(
+        f"the servers are Patroni's ({scope}), which would not leave data in place as they were restored",
+        hint="--into a folder, then by hand: docs/decisions/restores.md says in which order",
+    )
+
+
 def _quiet(plan: RestorePlan) -> bool:
     return plan.purpose is Purpose.DRILL
 
@@ -340,14 +365,30 @@ _FILES: Mapping[type, str] = {
 
 
 def _kept(plan: RestorePlan, kind: type[T]) -> T | None:
-    """What an earlier attempt at this part of the restore came to."""
+    """What an earlier attempt at this part of the restore came to.
+
+    Raises:
+        StateError: it was written, and cannot be read.
+    """
     path = plan.work / _FILES[kind]
-    return msgspec.json.decode(path.read_bytes(), type=kind) if path.exists() else None
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=kind)
+    except FileNotFoundError:
+        return None
+    except (OSError, msgspec.DecodeError) as error:
+        raise StateError(f"{path} cannot be read: {error}", hint="begin the restore anew") from error
 
 
 def _keep(plan: RestorePlan, outcome: T) -> T:
-    path = plan.work / _FILES[type(outcome)]
-    scratch = path.with_suffix(".new")
-    scratch.write_bytes(msgspec.json.encode(outcome))
-    scratch.rename(path)
+    restores_place.write_whole(plan.work / _FILES[type(outcome)], msgspec.json.encode(outcome))
     return outcome
+
+
+def _is_of_this_boot(plan: RestorePlan) -> bool:
+    """Whether what was unpacked was so since this machine was started: nobody has forced it to the disk yet."""
+    path = plan.work / _BOOT
+    return path.exists() and path.read_bytes() == _this_boot()
+
+
+def _this_boot() -> bytes:
+    return Path("/proc/sys/kernel/random/boot_id").read_bytes()

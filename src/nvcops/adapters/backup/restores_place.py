@@ -9,6 +9,8 @@ data put aside (A, `data.before-RUN`). A rename is whole or not at all, so that 
     no D, W/data, no A       there were no old data: go on renames W/data to D, roll back removes W
     D new, no W/data, no A   the same, delivered: roll back moves D away
 
+Restored data over which a server was started since may have been written to: rolled back, they are put aside as
+A.given-up, and only `release` removes them.
 The last two are told from the first by the note W/moving, which is written before the first move.
 A server is stopped before the first of these moves and started after the last; no move is made under a running one.
 A run that gave up when its data stood in place already is not rolled back by others: its data may have been written to.
@@ -28,7 +30,7 @@ import msgspec
 
 from nvcops.adapters.backup.clone import end_server, server_of
 from nvcops.adapters.backup.unpack import remove_tree
-from nvcops.adapters.evidence.files import private_folder, sync_folder, unusable
+from nvcops.adapters.evidence.files import private_folder, sync_folder, unusable, write_all
 from nvcops.core.errors import NotFoundError, Refused, StateError
 from nvcops.core.restores import OldData, Purpose, RestorePlan
 
@@ -46,13 +48,7 @@ class Works:
     def note(self, plan: RestorePlan) -> None:
         """Note a restore before anything of it is made."""
         path = private_folder(self.folder) / checked(plan.run)
-        scratch = path.with_name(f".{path.name}.new")
-        try:
-            scratch.write_bytes(msgspec.json.encode(plan))
-            scratch.rename(path)
-        except OSError as error:
-            raise unusable(path, error) from error
-        sync_folder(self.folder)
+        write_whole(path, msgspec.json.encode(plan))
 
     def forget(self, run: str) -> None:
         """Forget it; fine when it is forgotten."""
@@ -63,7 +59,25 @@ class Works:
         paths = sorted(self.folder.iterdir()) if self.folder.is_dir() else []
         for path in paths:
             if path.is_file() and not path.name.startswith(".") and path.name.split(".part")[0] != run:
-                yield msgspec.json.decode(path.read_bytes(), type=RestorePlan)
+                try:
+                    yield msgspec.json.decode(path.read_bytes(), type=RestorePlan)
+                except (OSError, msgspec.DecodeError) as error:
+                    raise StateError(f"the note {path} cannot be read: {error}", hint="look, and remove it") from error
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Put a file there, whole or not at all, durably.
+
+    Raises:
+        StateError: it cannot be written.
+    """
+    scratch = path.with_name(f".{path.name}.new")
+    try:
+        write_all(scratch, data, os.O_TRUNC)
+        scratch.rename(path)
+        sync_folder(path.parent)
+    except OSError as error:
+        raise unusable(path, error) from error
 
 
 def checked(run: str) -> str:
@@ -157,12 +171,26 @@ def _roll_back(plan: RestorePlan) -> None:
         raise Refused(f"a server runs in {into} (process {pid})", hint="stop it, then resume the run")
     try:
         if moved:
-            into.rename(copy)
+            into.rename(_given_up(old) if _was_started(plan) else copy)
         if old.exists():
             old.rename(into)
         sync_folder(into.parent)
     except OSError as error:
         raise StateError(f"{into} cannot be rolled back: {error.strerror}", hint=f"the old data are {old}") from error
+
+
+def _was_started(plan: RestorePlan) -> bool:
+    """Whether a server was started over the restored data since they stand in place: each start writes this file."""
+    try:
+        started = (_into(plan) / "postmaster.opts").stat().st_mtime_ns
+    except FileNotFoundError:
+        return False
+    return started > (plan.work / _MOVING).stat().st_mtime_ns
+
+
+def _given_up(old: Path) -> Path:
+    """Where restored data are put that may have been written to."""
+    return old.with_name(f"{old.name}.given-up")
 
 
 def forget(plan: RestorePlan, works: Works) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from nvcops.adapters.backup import restores_place as place
 from nvcops.core.backups import RestoreTarget
-from nvcops.core.errors import NotFoundError, Refused, UsageError
+from nvcops.core.errors import NotFoundError, Refused, StateError, UsageError
 from nvcops.core.restores import Purpose, RestorePlan
 
 
@@ -153,3 +153,29 @@ def test_a_folder_that_was_filled_meanwhile_is_not_touched(tmp_path: Path) -> No
 def test_a_run_is_no_path(name: str) -> None:
     with pytest.raises((NotFoundError, UsageError)):
         place.checked(name)
+
+
+def test_restored_data_that_were_started_are_put_aside_and_not_thrown_away(
+    restored: tuple[RestorePlan, place.Works, bool],
+) -> None:
+    """Whoever started them may have let customers write, if only for a second."""
+    plan, works, with_old = restored
+    (plan.work / "data" / "postmaster.opts").write_text("by the copy's own server")
+    place.deliver(plan)
+    into = plan.work.parent / "data"
+    (into / "postmaster.opts").write_text("by the platform's")
+    assert place.discard(plan, works) is with_old
+    given_up = into.with_name("data.before-run@1.given-up")
+    assert (given_up / "what").read_text() == "new"
+    assert (into / "what").read_text() == "old" if with_old else not into.exists()
+    assert [kept.run for kept in place.old_data(into)] == ["run@1.given-up"]
+    place.release(into, "run@1.given-up", works)
+    assert not given_up.exists()
+
+
+def test_a_note_that_was_torn_is_named(tmp_path: Path) -> None:
+    works = place.Works(tmp_path / "works")
+    works.note(plan_in(tmp_path))
+    (tmp_path / "works" / "run@1").write_bytes(b"")
+    with pytest.raises(StateError, match="works/run@1 cannot be read"):
+        list(works.others("run@2"))

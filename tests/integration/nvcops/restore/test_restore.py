@@ -94,6 +94,18 @@ def test_a_part_that_is_done_is_not_done_again(clean: RestoreWorld) -> None:
     clean.restores.discard(plan)
 
 
+def test_what_was_unpacked_before_the_machine_went_down_is_unpacked_again(clean: RestoreWorld) -> None:
+    """Nobody had forced it to the disk: after the crash a file may be there by its name alone."""
+    plan = clean.plan()
+    clean.restores.unpack(plan)
+    (plan.work / "boot").write_text("another start of this machine")
+    (plan.work / "data" / "global" / "pg_control").write_bytes(b"")
+    clean.restores.replay(plan)
+    clean.restores.deliver(plan)
+    clean.restores.forget(plan)
+    assert transfers(clean, clean.folder / "restored") == list("abcd")
+
+
 def test_what_a_killed_run_left_is_removed_by_the_next(clean: RestoreWorld) -> None:
     for run in ("killed@1", "killed@1.part2", "mine@2.part2"):
         clean.restores.unpack(clean.plan(run=run, purpose=Purpose.DRILL))
