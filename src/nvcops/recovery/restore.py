@@ -2,8 +2,9 @@
 
 In place: base backup, stop, log, proof, old data aside and new data in place, start, read again. Whatever fails up to
 the start is rolled back: the old data stand where they stood and are served again. Once the restored data are served,
-customers may have written to them, and nothing is undone any more. A run that was killed is resumed at the act at which
-it was; each act looks at the disk for how far it had come (adapters/backup/restores_place has the states).
+customers may have written to them, and nothing is undone any more, whatever the program that started them said. A run
+that was killed is resumed at the act at which it was; each act looks at the disk for how far it had come
+(adapters/backup/restores_place has the states).
 """
 
 from __future__ import annotations
@@ -312,7 +313,12 @@ def _served_again(run: Run, target: Target, plan: RestorePlan, replayed: Replaye
     if database is None:
         return []
     primary, findings = database.primary.name, []
-    run.step(f"start {primary} on the restored data", start, target, primary)
+    try:
+        run.step(f"start {primary} on the restored data", start, target, primary)
+    except StepFailed as error:
+        if not run.read(standing, target).takes_writes:
+            raise
+        findings.append(SERVED.finding(Verdict.WARNING, f"it was started, but: {error.sentence}", subject=primary))
     for title, act, arguments in (
         ("remove the folder of work: from here on nothing is undone", forget, (target, plan)),
         (f"wait until {primary} answers", answers, (target,)),

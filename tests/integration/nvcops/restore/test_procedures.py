@@ -124,6 +124,38 @@ def test_a_start_that_fails_is_rolled_back(own: RestoreWorld, monkeypatch: pytes
     assert own.left() == []
 
 
+def test_a_start_that_fails_and_yet_started_is_not_undone(own: RestoreWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Customers write again as soon as the server takes writes, whatever the program that started it says."""
+    server, starts = own.world.server, []
+    real = server.start
+
+    def start() -> None:
+        real()
+        starts.append(1)
+        if len(starts) == 1:
+            raise Refused("it did not end in time")
+
+    monkeypatch.setattr(server, "start", start)
+    to = own.end()
+    own.pay("too much", tell=False)
+    run = run_procedure("restore-database", own, ActingRun(), in_place=True, to=to)
+    assert [(line.check, line.verdict) for line in run.wrong] == [("restore.served", Verdict.WARNING)]
+    assert keys_of(own) == ["a", "b"]
+    assert own.left() == []
+
+
+def test_a_standby_that_does_not_answer_keeps_nobody_from_restoring(pair: RestoreWorld) -> None:
+    note = pair.folder / "state" / "restores" / "paused-standby"
+    note.parent.mkdir(parents=True)
+    note.write_text("db-2")
+    assert pair.standby
+    pair.standby.stop()
+    assert "which does not answer now" in pair.restores.tidy("run@2")[0]
+    assert note.exists()
+    run = run_procedure("restore-database", pair, ActingRun(), into=str(pair.folder / "copy"))
+    assert run.wrong == []
+
+
 def test_the_drill_proves_the_newest_backup_and_a_point_in_time(pair: RestoreWorld) -> None:
     pair.pay("c", "d")
     run = run_procedure("test-backup-restore", pair, ActingRun())
