@@ -291,12 +291,16 @@ class Cause(StrEnum):
 
 
 class Fault(msgspec.Struct, frozen=True, kw_only=True):
-    """Something wrong in the repository: `subject` is the backup or segment, `lost` says which times it costs."""
+    """Something wrong in the repository: `subject` is the backup or segment, `lost` says which times it costs.
+
+    `backups` are those that cannot be restored at all because of it.
+    """
 
     cause: Cause
     subject: str
     sentence: str
     lost: str = ""
+    backups: tuple[str, ...] = ()
 
 
 class Audit(msgspec.Struct, frozen=True, kw_only=True):

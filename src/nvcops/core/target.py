@@ -191,12 +191,32 @@ class Change(msgspec.Struct, frozen=True):
     after: str
 
 
-class Metrics(Protocol):
-    """Series scraped off the services' /metrics, kept for 24 hours and more."""
+class Sample(msgspec.Struct, frozen=True):
+    """The newest reading of a gauge, for one set of labels."""
+
+    labels: dict[str, str]
+    value: float
+    time: dt.datetime
+
+
+class Series(Protocol):
+    """Series of the services: in our own file, or in any server with Prometheus' HTTP API.
+
+    Raises:
+        TargetError: nothing is known.
+    """
 
     def increases(self, service: str, series: str, start: dt.datetime, end: dt.datetime) -> list[Increase]:
         """How much each labelled counter of that name rose between two moments, all instances together."""
         ...
+
+    def samples(self, service: str, series: str, start: dt.datetime, end: dt.datetime) -> list[Sample]:
+        """The newest reading of each labelled gauge of that name between two moments; its instance is a label."""
+        ...
+
+
+class Metrics(Series, Protocol):
+    """Series scraped off the services' /metrics, kept for 24 hours and more."""
 
     def scrapes(self, service: str, start: dt.datetime, end: dt.datetime) -> ScrapeSummary:
         """How often a service's front door was asked in that time, and how often it was ready."""

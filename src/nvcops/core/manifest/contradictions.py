@@ -9,31 +9,33 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from nvcops.core.identity import shared_keys
+from nvcops.core.manifest.base import Bound
+from nvcops.core.manifest.contradictions_operations import operations
 from nvcops.core.manifest.lines import Place
-from nvcops.core.manifest.tables import Bound, Limits, Manifest
+from nvcops.core.manifest.tables import Limits, Manifest
 
 _STAYS_HIGH = frozenset({"cache_hit", "certificate_days", "repository_left"})
 _POSITIVE = frozenset(
     {"deadline", "interval", "quota", "raw", "rollups", "window", "recent_window", "age", "full_every", "rate_max"}
-    | {"guard_interval", "guard_after"}
+    | {
+        "guard_interval",
+        "guard_after",
+        "threshold",
+        "every",
+        "resolve_after",
+        "peer_silent_after",
+        "heartbeat_interval",
+    }
+    | {"critical", "high", "medium", "low", "body_max", "firing_max", "gaps_ahead", "reach_test_every"}
 )
 Mistake = tuple[Place, str, str]
 
 
 def contradictions(manifest: Manifest) -> Iterator[Mistake]:
     """All of them: (place, sentence, hint)."""
-    if manifest.platform.time_zone not in zoneinfo.available_timezones():
-        near = difflib.get_close_matches(manifest.platform.time_zone, zoneinfo.available_timezones(), 1)
-        yield (
-            ("platform", "time_zone"),
-            f"there is no time zone {manifest.platform.time_zone!r}",
-            f"did you mean {near[0]!r}?" if near else 'names are like "America/New_York"',
-        )
+    yield from _zone(manifest.platform.time_zone)
     yield from _swapped(manifest.limits)
-    for table in ("services", "certificates", "disks", "people"):
-        yield from _twice((table,), getattr(manifest, table))
-    for index, service in enumerate(manifest.services):
-        yield from _twice(("services", index, "instances"), service.instances)
+    yield from _names(manifest)
     if manifest.database:
         yield from _twice(("database", "standbys"), manifest.database.standbys)
         if manifest.database.primary.name in {service.name for service in manifest.services}:
@@ -48,6 +50,7 @@ def contradictions(manifest: Manifest) -> Iterator[Mistake]:
     yield from _backups(manifest)
     yield from _programs(manifest)
     yield from _cluster(manifest)
+    yield from operations(manifest)
     if not (manifest.services or manifest.database):
         yield (), "nothing is watched: there is neither a [[services]] nor a [database]", "`nvcops init` writes them"
 
@@ -59,6 +62,23 @@ def _swapped(limits: Limits) -> Iterator[Mistake]:
             first, second = (bound.critical, bound.warning) if name in _STAYS_HIGH else (bound.warning, bound.critical)
             if first > second:
                 yield ("limits", name), f"{name}: critical would come before warning", "swap the two"
+
+
+def _zone(name: str) -> Iterator[Mistake]:
+    if name not in zoneinfo.available_timezones():
+        near = difflib.get_close_matches(name, zoneinfo.available_timezones(), 1)
+        hint = f"did you mean {near[0]!r}?" if near else 'names are like "America/New_York"'
+        yield ("platform", "time_zone"), f"there is no time zone {name!r}", hint
+
+
+def _names(manifest: Manifest) -> Iterator[Mistake]:
+    for table in ("services", "certificates", "disks", "people", "contacts", "slos"):
+        yield from _twice((table,), getattr(manifest, table))
+    yield from _twice(("watch", "probes"), manifest.watch.probes)
+    for table in ("rotations", "policies"):
+        yield from _twice(("oncall", table), getattr(manifest.oncall, table))
+    for index, service in enumerate(manifest.services):
+        yield from _twice(("services", index, "instances"), service.instances)
 
 
 def _twice(place: Place, entries: Sequence[Any]) -> Iterator[Mistake]:

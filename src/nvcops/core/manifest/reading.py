@@ -11,18 +11,10 @@ from typing import Any
 import msgspec
 
 from nvcops.core.errors import ManifestError
+from nvcops.core.manifest.base import CacheUrl, HostAndPort, HttpPath, Name, Repository, Url
 from nvcops.core.manifest.contradictions import contradictions
 from nvcops.core.manifest.lines import Place, line_of
-from nvcops.core.manifest.tables import (
-    CacheUrl,
-    HostAndPort,
-    HttpPath,
-    Manifest,
-    Name,
-    ProcedureEntry,
-    Repository,
-    Url,
-)
+from nvcops.core.manifest.tables import Manifest, ProcedureEntry
 from nvcops.core.schedule import HolidayCountry, TimeRange, When
 from nvcops.core.units import Count, Quantity
 

@@ -3,71 +3,39 @@
 from __future__ import annotations
 
 import datetime as dt
-import re
 from pathlib import Path
-from typing import Annotated, Generic, Literal, TypeVar
+from typing import Annotated, Literal
 
 import msgspec
 
+from nvcops.core.manifest.base import Bound, CacheUrl, HostAndPort, HttpPath, Name, Port, Repository, Table, Url
+from nvcops.core.manifest.operations import (
+    AlertsEntry,
+    Contact,
+    Contacted,
+    IncidentsEntry,
+    ObjectiveEntry,
+    OncallEntry,
+    RecordsEntry,
+    WatchEntry,
+)
 from nvcops.core.schedule import HolidayCountry, TimeRange, When
 from nvcops.core.units import Bytes, Count, Ratio, Seconds
 
-T = TypeVar("T", Seconds, Ratio, Count, Bytes)
-Name = Annotated[str, msgspec.Meta(pattern="^[a-z0-9][a-z0-9.-]{0,62}$")]
-Url = Annotated[str, msgspec.Meta(pattern="^https?://[^\\s/]+[^\\s]*$")]
-CacheUrl = Annotated[str, msgspec.Meta(pattern="^(valkey|redis)://[^\\s]+$")]
-Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
-HttpPath = Annotated[str, msgspec.Meta(pattern="^/[!-~]*$")]
-HostAndPort = Annotated[str, msgspec.Meta(pattern="^[^\\s:]+:[0-9]{1,5}$")]
 
-
-class Repository(str):
-    """Where backups are kept: a folder, or `s3://bucket/prefix`."""
-
-    __slots__ = ()
-    _BUCKET = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9._/-]*)?")
-
-    @classmethod
-    def read(cls, written: object, folder: Path) -> Repository:
-        """Check what a person wrote; a folder that is not absolute lies below `folder`."""
-        if not isinstance(written, str) or not written:
-            raise ValueError(f"{written!r} is no repository: name a folder, or s3://bucket/prefix")
-        if "://" not in written:
-            return cls(folder / Path(written).expanduser())
-        if not cls._BUCKET.fullmatch(written):
-            raise ValueError(f"{written!r} is no bucket: write s3://bucket/prefix")
-        return cls(written.rstrip("/"))
-
-    @property
-    def folder(self) -> Path | None:
-        """The folder; None where it is a bucket."""
-        return None if self.startswith("s3://") else Path(self)
-
-
-class _Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A table of the manifest: a key it does not know is a mistake."""
-
-
-class Bound(_Table, Generic[T], frozen=True, kw_only=True):
-    """Where a reading becomes a WARNING and where it becomes CRITICAL."""
-
-    warning: T
-    critical: T
-
-
-class Platform(_Table, frozen=True, kw_only=True):
+class Platform(Table, frozen=True, kw_only=True):
     name: Name
     title: str
     time_zone: str = "UTC"
     state: Path
 
 
-class Instance(_Table, frozen=True, kw_only=True):
+class Instance(Table, frozen=True, kw_only=True):
     name: Name
     url: Url
 
 
-class Series(_Table, frozen=True, kw_only=True):
+class Series(Table, frozen=True, kw_only=True):
     """The names of a service's own metrics."""
 
     requests: str
@@ -80,7 +48,7 @@ class Series(_Table, frozen=True, kw_only=True):
     outcome_title: str = "outcomes"
 
 
-class Events(_Table, frozen=True, kw_only=True):
+class Events(Table, frozen=True, kw_only=True):
     """The names of a service's own security events in its log; `subject` is the field with the pseudonym of who."""
 
     sign_in_failures: tuple[str, ...] = ()
@@ -89,7 +57,7 @@ class Events(_Table, frozen=True, kw_only=True):
     subject: str = "subject"
 
 
-class ServiceEntry(_Table, frozen=True, kw_only=True):
+class ServiceEntry(Table, frozen=True, kw_only=True):
     name: Name
     url: Url
     ca_file: Path | None = None
@@ -103,7 +71,7 @@ class ServiceEntry(_Table, frozen=True, kw_only=True):
     instances: tuple[Instance, ...] = ()
 
 
-class Server(_Table, frozen=True, kw_only=True):
+class Server(Table, frozen=True, kw_only=True):
     """A PostgreSQL server; without a port it listens where the primary does."""
 
     name: Name
@@ -111,7 +79,7 @@ class Server(_Table, frozen=True, kw_only=True):
     port: Port | None = None
 
 
-class DatabaseEntry(_Table, frozen=True, kw_only=True):
+class DatabaseEntry(Table, frozen=True, kw_only=True):
     port: Port = 5432
     name: str
     user: str
@@ -125,7 +93,7 @@ class DatabaseEntry(_Table, frozen=True, kw_only=True):
     required_indexes: tuple[str, ...] = ()
 
 
-class CacheEntry(_Table, frozen=True, kw_only=True):
+class CacheEntry(Table, frozen=True, kw_only=True):
     name: Name = "cache"
     url: CacheUrl
     password_file: Path | None = None
@@ -133,27 +101,27 @@ class CacheEntry(_Table, frozen=True, kw_only=True):
     deadline: Seconds = Seconds(1)
 
 
-class ProxyEntry(_Table, frozen=True, kw_only=True):
+class ProxyEntry(Table, frozen=True, kw_only=True):
     name: Name = "proxy"
     socket: Path
     backends: tuple[str, ...] = ()
     deadline: Seconds = Seconds(1)
 
 
-class CertificateEntry(_Table, frozen=True, kw_only=True):
+class CertificateEntry(Table, frozen=True, kw_only=True):
     name: str
     address: HostAndPort
     ca_file: Path | None = None
     deadline: Seconds = Seconds(2)
 
 
-class DiskEntry(_Table, frozen=True, kw_only=True):
+class DiskEntry(Table, frozen=True, kw_only=True):
     name: str
     path: Path
     quota: Bytes | None = None
 
 
-class Objectives(_Table, frozen=True, kw_only=True):
+class Objectives(Table, frozen=True, kw_only=True):
     """The runbook's figures, over `window`."""
 
     window: Seconds = Seconds(86400)
@@ -162,7 +130,7 @@ class Objectives(_Table, frozen=True, kw_only=True):
     error_ratio: Ratio = Ratio(0.001)
 
 
-class MetricsEntry(_Table, frozen=True, kw_only=True):
+class MetricsEntry(Table, frozen=True, kw_only=True):
     """How often the services' metrics are fetched, and how long they are kept."""
 
     interval: Seconds = Seconds(15)
@@ -170,7 +138,7 @@ class MetricsEntry(_Table, frozen=True, kw_only=True):
     rollups: Seconds = Seconds(400 * 86400)
 
 
-class Limits(_Table, frozen=True, kw_only=True):
+class Limits(Table, frozen=True, kw_only=True):
     """Thresholds of single readings."""
 
     recent_window: Seconds = Seconds(300)
@@ -198,7 +166,7 @@ class Limits(_Table, frozen=True, kw_only=True):
     repository_left: Bound[Seconds] = Bound(warning=Seconds(14 * 86400), critical=Seconds(3 * 86400))
 
 
-class Exemption(_Table, frozen=True, kw_only=True):
+class Exemption(Table, frozen=True, kw_only=True):
     """A line that somebody has accepted as it is, until a date."""
 
     check: str
@@ -207,37 +175,38 @@ class Exemption(_Table, frozen=True, kw_only=True):
     until: dt.date
 
 
-class Person(_Table, frozen=True, kw_only=True):
+class Person(Table, frozen=True, kw_only=True):
     name: Name
     full_name: str
     roles: tuple[Literal["operator", "approver", "auditor"], ...]
     ssh_keys: tuple[str, ...] = ()
+    contacts: tuple[Contact, ...] = ()
 
 
-class Calendar(_Table, frozen=True, kw_only=True):
+class Calendar(Table, frozen=True, kw_only=True):
     holidays: HolidayCountry | None = None
     closed: tuple[dt.date, ...] = ()
     business_hours: TimeRange = TimeRange.read("09:00-18:00")
     missed_after: Seconds = Seconds(1800)
 
 
-class ProcedureEntry(_Table, frozen=True, kw_only=True):
+class ProcedureEntry(Table, frozen=True, kw_only=True):
     when: When
 
 
-class EvidenceEntry(_Table, frozen=True, kw_only=True):
+class EvidenceEntry(Table, frozen=True, kw_only=True):
     origin: str
     witness: Path | None = None
 
 
-class Keep(_Table, frozen=True, kw_only=True):
+class Keep(Table, frozen=True, kw_only=True):
     """How many of a kind are kept at least, and for how long."""
 
     count: Annotated[int, msgspec.Meta(ge=1)]
     age: Seconds
 
 
-class KeepTable(_Table, frozen=True, kw_only=True):
+class KeepTable(Table, frozen=True, kw_only=True):
     """Of the database, `count` is of full backups: two at least."""
 
     database: Keep = Keep(count=2, age=Seconds(35 * 86400))
@@ -246,7 +215,7 @@ class KeepTable(_Table, frozen=True, kw_only=True):
     logs: Keep = Keep(count=7, age=Seconds(400 * 86400))
 
 
-class BackupsEntry(_Table, frozen=True, kw_only=True):
+class BackupsEntry(Table, frozen=True, kw_only=True):
     repository: Repository
     engine: Literal["native", "pgbackrest"] = "native"
     stanza: Name = "main"
@@ -272,7 +241,7 @@ class BackupsEntry(_Table, frozen=True, kw_only=True):
     keep: KeepTable = KeepTable()
 
 
-class Acknowledgements(_Table, frozen=True, kw_only=True):
+class Acknowledgements(Table, frozen=True, kw_only=True):
     """A journal of what customers were told, as JSON lines, and the query that says which of it a database has."""
 
     journal: Path
@@ -284,7 +253,7 @@ class Acknowledgements(_Table, frozen=True, kw_only=True):
     query: str
 
 
-class RecoveryEntry(_Table, frozen=True, kw_only=True):
+class RecoveryEntry(Table, frozen=True, kw_only=True):
     """What must hold in a restored database, and where the primary's data lies on this host."""
 
     data: Path | None = None
@@ -292,7 +261,7 @@ class RecoveryEntry(_Table, frozen=True, kw_only=True):
     acknowledgements: Acknowledgements | None = None
 
 
-class ControlEntry(_Table, frozen=True, kw_only=True):
+class ControlEntry(Table, frozen=True, kw_only=True):
     """Programs, without a shell; `{name}` becomes the part's name, `{kind}` what is done to its host."""
 
     start: tuple[str, ...] = ()
@@ -305,14 +274,14 @@ class ControlEntry(_Table, frozen=True, kw_only=True):
     deadline: Seconds = Seconds(60)
 
 
-class ClusterMember(_Table, frozen=True, kw_only=True):
+class ClusterMember(Table, frozen=True, kw_only=True):
     """A database server, and the address of its Patroni."""
 
     name: Name
     url: Url
 
 
-class ClusterEntry(_Table, frozen=True, kw_only=True):
+class ClusterEntry(Table, frozen=True, kw_only=True):
     scope: Name
     namespace: HttpPath = "/service/"
     members: tuple[ClusterMember, ...]
@@ -323,7 +292,7 @@ class ClusterEntry(_Table, frozen=True, kw_only=True):
     guard_after: Seconds = Seconds(2)
 
 
-class Manifest(_Table, frozen=True, kw_only=True):
+class Manifest(Table, frozen=True, kw_only=True):
     """All of platform.toml. What a platform does not have is left out, and is then not checked."""
 
     platform: Platform
@@ -335,6 +304,13 @@ class Manifest(_Table, frozen=True, kw_only=True):
     disks: tuple[DiskEntry, ...] = ()
     metrics: MetricsEntry = MetricsEntry()
     objectives: Objectives = Objectives()
+    slos: tuple[ObjectiveEntry, ...] = ()
+    watch: WatchEntry = WatchEntry()
+    records: RecordsEntry = RecordsEntry()
+    alerts: AlertsEntry = AlertsEntry()
+    oncall: OncallEntry = OncallEntry()
+    incidents: IncidentsEntry = IncidentsEntry()
+    contacts: tuple[Contacted, ...] = ()
     limits: Limits = Limits()
     backups: BackupsEntry | None = None
     recovery: RecoveryEntry = RecoveryEntry()
@@ -343,7 +319,7 @@ class Manifest(_Table, frozen=True, kw_only=True):
     exceptions: tuple[Exemption, ...] = ()
     people: tuple[Person, ...] = ()
     calendar: Calendar = Calendar()
-    procedures: dict[Name, ProcedureEntry] = {}
+    procedures: dict[Name, ProcedureEntry] = msgspec.field(default_factory=dict)
     evidence: EvidenceEntry
 
     def person(self, name: str) -> Person | None:

@@ -1,0 +1,1 @@
+"""The room alerts: what becomes an alert, and to whom it goes."""

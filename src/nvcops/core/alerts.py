@@ -1,0 +1,177 @@
+"""What an alert is, and what decides where it goes: categories, matchers, silences, groups. Pure.
+
+The words and their meaning are Alertmanager's, so that its configuration and its clients can be taken as they are.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import re
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Literal
+
+import msgspec
+
+LABELS_MAX = 64  # more is a mistake or an attack: an alert with more is refused
+LABEL_BYTES_MAX = 4_096
+ALERTNAME = "alertname"
+CATEGORY_LABELS = ("category", "severity", "priority")
+
+
+class Category(StrEnum):
+    """The runbook's alert categories; each has its time within which somebody acknowledges ([alerts.acknowledge])."""
+
+    CRITICAL = "critical"
+    HIGH = "high"
+    MEDIUM = "medium"
+    LOW = "low"
+
+
+_SAID = {
+    Category.CRITICAL: {"critical", "page", "p0", "p1", "emergency", "fatal", "disaster"},
+    Category.HIGH: {"high", "error", "major", "p2"},
+    Category.MEDIUM: {"medium", "warning", "warn", "minor", "average", "p3"},
+    Category.LOW: {"low", "info", "information", "informational", "notice", "none", "p4", "p5"},
+}
+
+
+def category_of(labels: Mapping[str, str]) -> Category:
+    """The category that labels say; HIGH where they say none: what nobody graded is looked at, and wakes nobody twice.
+
+    >>> str(category_of({"severity": "page"})), str(category_of({"category": "low"})), str(category_of({}))
+    ('critical', 'low', 'high')
+    """
+    for name in CATEGORY_LABELS:
+        said = labels.get(name, "").lower()
+        for category, words in _SAID.items():
+            if said in words:
+                return category
+    return Category.HIGH
+
+
+def fingerprint(labels: Mapping[str, str]) -> str:
+    """The identity of an alert: 16 hex digits of its labels, in whatever order they came.
+
+    >>> fingerprint({"a": "1", "b": "2"}) == fingerprint({"b": "2", "a": "1"}), fingerprint({"a": "1b"})[:4]
+    (True, '15f0')
+    """
+    digest = hashlib.sha256()
+    for name in sorted(labels):
+        for text in (name, labels[name]):
+            data = text.encode()
+            digest.update(len(data).to_bytes(4, "big") + data)
+    return digest.hexdigest()[:16]
+
+
+class Alert(msgspec.Struct, frozen=True, kw_only=True):
+    """One alert as it was last said. `fingerprint` is its key; it fires from `starts` to `ends` (None: until told).
+
+    `expires` is when it counts as resolved unless it is said again (a Prometheus says it again each minute); None where
+    the source says the end itself. `times` counts how often it was said; `noticed` is when it first reached us in this
+    firing, `updated` when last. An alert that fires again after its end is a new firing under the same fingerprint.
+    """
+
+    fingerprint: str
+    labels: dict[str, str]
+    annotations: dict[str, str] = {}
+    source: str
+    url: str = ""
+    category: Category
+    starts: dt.datetime
+    noticed: dt.datetime
+    updated: dt.datetime
+    ends: dt.datetime | None = None
+    expires: dt.datetime | None = None
+    times: int = 1
+
+    @property
+    def name(self) -> str:
+        """The label `alertname`."""
+        return self.labels.get(ALERTNAME, "")
+
+    @property
+    def summary(self) -> str:
+        """What a person reads first."""
+        said = self.annotations
+        return said.get("summary") or said.get("description") or said.get("message") or self.name
+
+    def firing(self, at: dt.datetime) -> bool:
+        """Whether it fires at a moment."""
+        return (self.ends is None or at < self.ends) and (self.expires is None or at < self.expires)
+
+
+class Matcher(msgspec.Struct, frozen=True):
+    """`name = "value"`, `!=`, `=~` or `!~`; a regular expression matches the whole value, an absent label is empty.
+
+    >>> Matcher("severity", "=~", "crit.*").matches({"severity": "critical"}), Matcher("a", "!=", "1").matches({})
+    (True, True)
+    """
+
+    name: str
+    operator: Literal["=", "!=", "=~", "!~"]
+    value: str
+
+    def matches(self, labels: Mapping[str, str]) -> bool:
+        """Whether the labels are meant."""
+        there = labels.get(self.name, "")
+        if self.operator in ("=", "!="):
+            return (there == self.value) == (self.operator == "=")
+        return bool(re.fullmatch(self.value, there)) == (self.operator == "=~")
+
+    def __str__(self) -> str:
+        return f"{self.name}{self.operator}{msgspec.json.encode(self.value).decode()}"
+
+
+class Silence(msgspec.Struct, frozen=True, kw_only=True):
+    """Nobody is notified of what all `matchers` match from `starts` to `ends`; somebody said so, and why.
+
+    `reminded` is when its author was told that it is about to end.
+    """
+
+    id: str
+    matchers: tuple[Matcher, ...]
+    starts: dt.datetime
+    ends: dt.datetime
+    author: str
+    reason: str
+    created: dt.datetime
+    reminded: dt.datetime | None = None
+
+    def mutes(self, labels: Mapping[str, str], at: dt.datetime) -> bool:
+        """Whether it mutes an alert at a moment."""
+        return self.starts <= at < self.ends and all(matcher.matches(labels) for matcher in self.matchers)
+
+
+class Group(msgspec.Struct, frozen=True, kw_only=True):
+    """The alerts of a route that share the values of its `group_by`: what one notification is about.
+
+    `key` is the route's path and the shared labels. `due` is when it is looked at next. `told` are the fingerprints
+    that the last notification said were firing, with the starts of that firing (RFC 3339), `told_at` when that was.
+    """
+
+    key: str
+    route: str
+    receiver: str
+    labels: dict[str, str]
+    opened: dt.datetime
+    due: dt.datetime
+    told: dict[str, str] = {}
+    told_at: dt.datetime | None = None
+
+
+class Notice(msgspec.Struct, frozen=True, kw_only=True):
+    """What a group has to say to its receiver at a moment: all that fires, and what was told and is over."""
+
+    group: Group
+    receiver: str
+    at: dt.datetime
+    firing: tuple[Alert, ...]
+    resolved: tuple[Alert, ...]
+
+    @property
+    def category(self) -> Category:
+        """The worst of what fires; of what is over where nothing fires."""
+        order = list(Category)
+        return min((alert.category for alert in self.firing or self.resolved), key=order.index)

@@ -1,0 +1,55 @@
+"""What is watched each second, and what a look saw. Pure; an adapter looks, a rule of `alerts` says what it means."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, Protocol
+
+import msgspec
+
+from nvcops.core.alerts import Category
+from nvcops.core.units import Seconds
+
+ProbeKind = Literal["http", "tcp", "sql", "tls", "process", "disk", "queue", "replication", "cache", "proxy", "payment"]
+
+
+class Probe(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that is looked at each `interval`.
+
+    After `failures` bad looks in a row it is down, after `recoveries` good ones up again. `options` are the kind's own;
+    `labels` go into the alert with `probe`, `kind` and `service`.
+    """
+
+    name: str
+    kind: ProbeKind
+    service: str = ""
+    interval: Seconds
+    deadline: Seconds
+    failures: int
+    recoveries: int
+    category: Category
+    labels: Mapping[str, str] = {}
+    options: Mapping[str, Any] = {}
+
+
+class Look(msgspec.Struct, frozen=True, kw_only=True):
+    """One look of a probe. `why` is empty when it was good; `value` is the figure that it read, where it reads one.
+
+    `known` is False where it could not be looked at for a reason of our own (no descriptors, no privilege): unknown is
+    not failed.
+    """
+
+    probe: str
+    time: dt.datetime
+    why: str
+    seconds: float | None = None
+    value: float | None = None
+    known: bool = True
+
+
+class Prober(Protocol):
+    """Whoever looks."""
+
+    def run(self, stop: Any, told: Callable[[Sequence[Look]], None]) -> None:
+        """Look until `stop` is set; `told` is called with the looks that ended, soon after they did."""

@@ -1,0 +1,1 @@
+"""The room incidents: how one is led from its first alert to its last action item."""
