@@ -6,14 +6,12 @@ import datetime as dt
 from collections.abc import Iterator
 from dataclasses import dataclass
 from time import monotonic, sleep
-from typing import IO, Any
+from typing import IO
 
-import msgspec
-
-from nvcops.adapters.backup.restores_look import batched, moment
-from nvcops.adapters.http import reason
+from nvcops.adapters.acknowledgements import lines_from_here, next_line, opened
+from nvcops.adapters.backup.restores_look import batched
 from nvcops.core.clients import Kept, Seen, Told, seen_in
-from nvcops.core.errors import DeadlineExceeded, Refused, Unreachable
+from nvcops.core.errors import DeadlineExceeded, Refused
 from nvcops.core.manifest import Acknowledgements
 from nvcops.core.target import Database
 
@@ -58,18 +56,10 @@ class JournalledClients:
         return Kept(acknowledged=len(set(keys)), missing=len(missing), missing_keys=tuple(missing[:_MISSING_SHOWN]))
 
     def _since(self, start: dt.datetime) -> Iterator[Told]:
-        """The lines from a moment on, and some before it; a torn last line was told nobody."""
-        try:
-            with self.entry.journal.open("rb") as journal:
-                self._seek(journal, start - _LATE)
-                for line in iter(journal.readline, b""):
-                    if line.endswith(b"\n"):
-                        yield self._told(line)
-        except OSError as error:
-            raise Unreachable(
-                f"the journal of acknowledgements {self.entry.journal} cannot be read: {reason(error)}",
-                hint="[recovery.acknowledgements] journal",
-            ) from error
+        """The lines from a moment on, and some before it."""
+        with opened(self.entry) as journal:
+            self._seek(journal, start - _LATE)
+            yield from lines_from_here(self.entry, journal)
 
     def _seek(self, journal: IO[bytes], start: dt.datetime) -> None:
         """Go back from the end, block by block, until a line is older than `start`."""
@@ -78,24 +68,10 @@ class JournalledClients:
             journal.seek(size - back)
             journal.readline()  # the rest of a line
             where = journal.tell()
-            line = journal.readline()
-            if line.endswith(b"\n") and self._told(line).time < start:
+            line = next_line(self.entry, journal)
+            if line and line.time < start:
                 journal.seek(where)
                 return
         if size > _TAIL_BYTES_MAX:
             raise Refused(f"{self.entry.journal} holds more than {_TAIL_BYTES_MAX >> 20} MiB since {start:%H:%M:%S}")
         journal.seek(0)
-
-    def _told(self, line: bytes) -> Told:
-        entry = self.entry
-        try:
-            fields: dict[str, Any] = msgspec.json.decode(line, type=dict[str, Any])
-            outcome = str(fields[entry.outcome])
-            return Told(
-                moment(fields[entry.time]), str(fields[entry.key]), outcome in entry.settled, outcome in entry.unknown
-            )
-        except (msgspec.DecodeError, KeyError, ValueError, TypeError) as error:
-            raise Refused(
-                f"a line of {entry.journal} is no acknowledgement: {error}",
-                hint="JSON with the fields that [recovery.acknowledgements] names",
-            ) from None

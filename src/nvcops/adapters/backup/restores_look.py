@@ -11,14 +11,16 @@ import re
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import msgspec
 import psycopg
 from psycopg import sql
 from psycopg.rows import TupleRow
 
-from nvcops.core.errors import DeadlineExceeded, ManifestError, StateError, Unreachable
+from nvcops.adapters.acknowledgements import lines_from_here, opened
+from nvcops.core.clients import Told
+from nvcops.core.errors import DeadlineExceeded, ManifestError, Unreachable
 from nvcops.core.manifest import Acknowledgements
 from nvcops.core.restores import Book, Broken, Ledger, Looked
 
@@ -28,7 +30,6 @@ _TABLES_MAX = 20_000
 _BROKEN_MAX = 100
 _KEYS_AT_ONCE = 5_000
 _MISSING_SHOWN = 20
-_LINE_BYTES_MAX = 1 << 20
 _SHOWN = 200
 _STATEMENT_S = 4 * 3600
 _QUERY = re.compile(r"^-- ([a-z][a-z0-9_-]*): *(.+)$", re.MULTILINE)
@@ -206,66 +207,15 @@ def invariants(session: Session, database: str, stated: Iterable[Invariant]) -> 
     return Looked(things=len(asked), broken=tuple(broken))
 
 
-class Acknowledged(msgspec.Struct, frozen=True):
-    """One line of the journal that says that a customer was told so."""
-
-    time: dt.datetime
-    key: str
-
-
-def acknowledged(entry: Acknowledgements, before: dt.datetime | None) -> Iterator[Acknowledged]:
-    """What customers were told before a moment (None: ever), in the journal's order. A torn last line was told nobody.
-
-    Raises:
-        StateError: the journal cannot be read, or a line of it is none.
-    """
-    try:
-        with entry.journal.open("rb") as journal:
-            for number, line in enumerate(iter(lambda: journal.readline(_LINE_BYTES_MAX), b""), 1):
-                if not line.endswith(b"\n"):
-                    return
-                said = _acknowledged(entry, line, number)
-                if said and (before is None or said.time < before):
-                    yield said
-    except OSError as error:
-        raise StateError(
-            f"the journal of acknowledgements {entry.journal} cannot be read: {error.strerror}",
-            hint="[recovery.acknowledgements] journal",
-        ) from error
-
-
-def _acknowledged(entry: Acknowledgements, line: bytes, number: int) -> Acknowledged | None:
-    try:
-        fields: dict[str, Any] = msgspec.json.decode(line, type=dict[str, Any])
-        if fields.get(entry.outcome) not in entry.settled:
-            return None
-        return Acknowledged(moment(fields[entry.time]), str(fields[entry.key]))
-    except (msgspec.DecodeError, KeyError, ValueError, TypeError) as error:
-        raise StateError(
-            f"line {number} of {entry.journal} is no acknowledgement: {error}",
-            hint="JSON with the fields that [recovery.acknowledgements] names",
-        ) from None
-
-
-def moment(written: object) -> dt.datetime:
-    """A time as ISO 8601 with its zone, or as seconds since 1970."""
-    if isinstance(written, int | float) and not isinstance(written, bool):
-        return dt.datetime.fromtimestamp(written, dt.UTC)
-    read = dt.datetime.fromisoformat(str(written))
-    if read.tzinfo is None:
-        raise ValueError(f"{written} has no time zone")
-    return read
-
-
 def ledger(session: Session, entry: Acknowledgements, before: dt.datetime | None) -> Ledger:
     """Compare what customers were told with what the database has.
 
     Raises:
-        StateError: the journal cannot be read.
+        TargetError: the journal cannot be read.
         ManifestError: the query is refused.
     """
     told, missing = 0, []
-    for some in batched(acknowledged(entry, before), _KEYS_AT_ONCE):
+    for some in batched(_acknowledged(entry, before), _KEYS_AT_ONCE):
         told += len(some)
         try:
             with session.transaction(force_rollback=True):
@@ -285,6 +235,14 @@ def ledger(session: Session, entry: Acknowledgements, before: dt.datetime | None
         missing_keys=tuple(said.key for said in missing[:_MISSING_SHOWN]),
         oldest_missing=min((said.time for said in missing), default=None),
     )
+
+
+def _acknowledged(entry: Acknowledgements, before: dt.datetime | None) -> Iterator[Told]:
+    """What customers were told before a moment (None: ever) and must find again, in the journal's order."""
+    with opened(entry) as journal:
+        for line in lines_from_here(entry, journal):
+            if line.settled and (before is None or line.time < before):
+                yield line
 
 
 def first_line(error: Exception) -> str:

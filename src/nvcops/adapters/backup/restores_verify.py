@@ -38,7 +38,7 @@ class Looking:
 
         Raises:
             CloneEnded: the server does not come up.
-            ManifestError, StateError: the invariants or the journal cannot be read.
+            ManifestError, TargetError: the invariants or the journal cannot be read.
         """
         began = time.monotonic()
         stated = look.read_invariants(self.recovery.invariants) if self.recovery.invariants else []
