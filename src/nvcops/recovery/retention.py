@@ -12,6 +12,7 @@ import msgspec
 
 from nvcops.core import schedule
 from nvcops.core.backups import (
+    Audit,
     Entry,
     Kind,
     LogKept,
@@ -116,6 +117,11 @@ _TABLES = {
     "logs": (Kind.LOGS,),
 }
 REMOVABLE = frozenset({Kind.POINT, *(kind for kinds in _TABLES.values() for kind in kinds)})
+
+
+def damaged_in(audit: Audit) -> list[str]:
+    """What does not count as kept: what is damaged itself, and what cannot be restored without something that is."""
+    return sorted({name for fault in audit.faults for name in (fault.subject, *fault.backups)})
 
 
 def plan(
@@ -299,7 +305,7 @@ def backup_retention(run: Run, target: Target) -> None:
     counts as none. --dry-run says what would go and how much that frees.
     """
     audit = run.read(read_back, target)
-    damaged = sorted({fault.subject for fault in audit.faults})
+    damaged = damaged_in(audit)
     before = run.read(removable, target, run.started, damaged)
     title = "finish earlier removals" if amount(before) == "nothing" else f"remove {amount(before)}"
     removed = run.step(title, remove, target, before, entry_id(run.started, "X"), run.id)

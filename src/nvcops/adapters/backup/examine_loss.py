@@ -97,7 +97,25 @@ def fault(ground: Ground, damage: Damage) -> Fault:
         subject=damage.subject,
         sentence=damage.sentence,
         lost=note + said if gone or not damage.note else note,
+        backups=unusable(ground, damage),
     )
+
+
+def unusable(ground: Ground, damage: Damage) -> tuple[str, ...]:
+    """The backups that a damage alone keeps from being restored at all: to their own end, or to any later point.
+
+    >>> full, later = Base("F", 10, 20), Base("I", 50, 60, ("F",))
+    >>> ground = Ground((full, later), 100, ())
+    >>> holes = [Damage(cause=Cause.MISSING, subject="S", sentence="", gap=gap) for gap in ((15, 25), (20, 50))]
+    >>> [unusable(ground, hole) for hole in holes]
+    [('F',), ()]
+    >>> unusable(ground, Damage(cause=Cause.CORRUPT, subject="F", sentence="", backups=("F",)))
+    ('F', 'I')
+    """
+    begin, over = damage.gap or (0, 0)
+    cut = [base.id for base in ground.bases if begin < base.stop and over > base.start]
+    builds = [base.id for base in ground.bases if set(damage.backups).intersection(base.needs)]
+    return tuple(dict.fromkeys([*damage.backups, *cut, *builds]))
 
 
 def together(damages: Iterable[Damage]) -> list[Damage]:

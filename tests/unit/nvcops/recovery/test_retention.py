@@ -11,8 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nvcops.core.backups import (
+    Audit,
+    Cause,
     DatabaseBackup,
     Entry,
+    Fault,
     Kind,
     PlatformPoint,
     Segment,
@@ -26,7 +29,7 @@ from nvcops.core.backups import (
 from nvcops.core.errors import NotFoundError, UsageError
 from nvcops.core.manifest import Keep, KeepTable
 from nvcops.core.units import Seconds
-from nvcops.recovery.retention import REMOVABLE, Hold, Plan, plan, the_hold
+from nvcops.recovery.retention import REMOVABLE, Hold, Plan, damaged_in, plan, the_hold
 
 START = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 HOUR = dt.timedelta(hours=1)
@@ -346,3 +349,21 @@ def test_a_hold_that_is_not_there_or_is_not_the_only_one() -> None:
     with pytest.raises(UsageError, match="is on hold 2 times"):
         the_hold(held, "one-F")
     assert the_hold(held, "1-H").id == "1-H"
+
+
+def test_a_full_whose_own_log_is_missing_does_not_count_as_one_that_is_kept() -> None:
+    """Its files are whole, and nobody can restore them: the two before it are the two that must stay."""
+    bench = Bench()
+    for _ in range(4):
+        bench.back_up(full=True)
+        bench.log(30 * 24)
+    fulls = [entry.id for entry in bench.database]
+    keep = KeepTable(database=Keep(count=2, age=Seconds(86400)))
+    name = bench.database[-1].database.first_segment if bench.database[-1].database else ""
+    hole = Fault(cause=Cause.MISSING, subject=name, sentence="gone", backups=(fulls[-1],))
+    audit = Audit(backups=4, segments=1, examined_bytes=0, oldest=None, newest=None, faults=(hole,))
+    whole = plan(bench.entries, bench.segments, keep, moment(bench.hour))
+    found = plan(bench.entries, bench.segments, keep, moment(bench.hour), damaged_in(audit))
+    assert fulls[1] in whole.ids
+    assert fulls[0] in found.ids
+    assert fulls[1] not in found.ids
