@@ -24,7 +24,7 @@ from nvcops.adapters.backup.pack import unseal
 from nvcops.adapters.backup.receiver import Receiver
 from nvcops.adapters.backup.repository import Repository, open_repository
 from nvcops.core.backups import Entry, present
-from nvcops.core.manifest import parse
+from nvcops.core.manifest import Manifest, parse
 
 ROLE_PASSWORD = "only-for-this-test"
 FULL, INCREMENTAL = "20261122T000000Z-F", "20261122T060000Z-I"
@@ -41,6 +41,7 @@ user = "postgres"
 port = {port}
 primary = {{ name = "db-1", host = "127.0.0.1" }}
 standbys = [{standbys}]
+{access}
 [backups]
 repository = "{folder}/repository"
 user = "nvcops_backup"
@@ -194,30 +195,58 @@ def prepared(
     server: Postgres, folder: Path, *, encrypted: bool = False, database: str = "postgres", more: str = ""
 ) -> World:
     """Everything that the backups of a running server need."""
+    make_role(server)
+    secrets_of(folder, encrypted=encrypted)
+    more += f"\n{key_line(folder)}" if encrypted else ""
+    return World(server, folder, repository_of(server, folder, database=database, more=more))
+
+
+def make_role(server: Postgres) -> None:
+    """The role that takes backups."""
     with server.connect() as connection:
         connection.execute(f"CREATE ROLE nvcops_backup LOGIN REPLICATION PASSWORD '{ROLE_PASSWORD}'".encode())
         connection.execute("GRANT pg_read_all_data, pg_read_all_stats TO nvcops_backup")
         connection.execute("GRANT EXECUTE ON FUNCTION pg_switch_wal, pg_create_restore_point TO nvcops_backup")
+
+
+def secrets_of(folder: Path, *, encrypted: bool) -> None:
+    """The role's password, and a key of the repository's own."""
+    secret(folder / "password", ROLE_PASSWORD)
     if encrypted:
         secret(folder / "key", base64.b64encode(os.urandom(32)).decode())
-        more += f'\nkey_file = "{folder}/key"'
-    secret(folder / "password", ROLE_PASSWORD)
-    return World(server, folder, repository_of(server, folder, database=database, more=more))
+
+
+def key_line(folder: Path) -> str:
+    return f'key_file = "{folder}/key"'
 
 
 def repository_of(
     server: Postgres, folder: Path, *, database: str = "postgres", more: str = "", standby: Postgres | None = None
 ) -> Repository:
+    return open_repository(manifest_of(server, folder, database=database, more=more, standby=standby))
+
+
+def manifest_of(
+    server: Postgres,
+    folder: Path,
+    *,
+    database: str = "postgres",
+    access: str = "",
+    more: str = "",
+    standby: Postgres | None = None,
+) -> Manifest:
+    """The platform as it is written into the folder; `access` is more of [database], `more` more of [backups]."""
     text = _PLATFORM.format(
         folder=folder,
         port=server.port,
         binaries=server.binaries.folder,
         database=database,
+        access=access,
         more=more,
         standbys=f'{{ name = "db-2", host = "127.0.0.1", port = {standby.port} }}' if standby else "",
     )
     (folder / "platform.toml").write_text(text, encoding="utf-8")
-    return open_repository(parse(text, folder / "platform.toml"))
+    return parse(text, folder / "platform.toml")
 
 
 def secret(path: Path, text: str) -> None:

@@ -6,11 +6,11 @@ another fixture.
 
 from __future__ import annotations
 
-import base64
 import datetime as dt
 import os
 import secrets
 import shutil
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -22,37 +22,20 @@ from typing import Any
 import psycopg
 from psycopg.conninfo import make_conninfo
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "backup"))
+
+import backup_world
+
 from nvclab.parts.postgres import ADMINISTRATOR, Postgres
-from nvclab.parts.postgres_binaries import find_binaries
 from nvclab.parts.process import free_ports
 from nvcops.adapters.backup.native import NativeBackups
 from nvcops.adapters.backup.receiver import Receiver
 from nvcops.adapters.backup.repository import Repository, open_repository
 from nvcops.adapters.target import connect
 from nvcops.core.backups import lsn_bytes
-from nvcops.core.manifest import Manifest, parse
+from nvcops.core.manifest import Manifest
 from nvcops.core.target import Target
 
-PASSWORD = "only-for-this-test"
-_PLATFORM = """
-[platform]
-name = "test-bank"
-title = "Test bank"
-state = "{folder}/state"
-[evidence]
-origin = "test.example/operations"
-[database]
-name = "postgres"
-user = "postgres"
-primary = {{ name = "db-1", host = "127.0.0.1", port = {first} }}
-standbys = [{{ name = "db-2", host = "127.0.0.1", port = {second} }}]
-[backups]
-repository = "{folder}/repository"
-user = "nvcops_backup"
-password_file = "{folder}/password"
-key_file = "{folder}/key"
-binaries = "{binaries}"
-"""
 _SETTINGS = {
     "wal_level": "replica",
     "summarize_wal": "on",
@@ -157,16 +140,10 @@ def _ask(server: Postgres, sql: str) -> Any:
 @contextmanager
 def pair(folder: Path) -> Iterator[Pair]:
     """Both servers, running, and an empty repository; nothing of them is left behind."""
-    ports = free_ports(2)
-    binaries = find_binaries()
-    for name, text in (("password", PASSWORD), ("key", base64.b64encode(os.urandom(32)).decode())):
-        (folder / name).touch(mode=0o600)
-        (folder / name).write_text(text, encoding="ascii")
-    text = _PLATFORM.format(folder=folder, first=ports[0], second=ports[1], binaries=binaries.folder)
-    manifest = parse(text, folder / "platform.toml")
-    (folder / "platform.toml").write_text(text, encoding="utf-8")
     word = secrets.token_hex(16)
-    servers = [_server(folder, number, port, word) for number, port in enumerate(ports, 1)]
+    servers = [_server(folder, number, port, word) for number, port in enumerate(free_ports(2), 1)]
+    backup_world.secrets_of(folder, encrypted=True)
+    manifest = backup_world.manifest_of(servers[0], folder, more=backup_world.key_line(folder), standby=servers[1])
     made = Pair(folder, servers, manifest, open_repository(manifest), connect(manifest))
     with ExitStack() as stack:
         stack.callback(made.rest)
@@ -193,10 +170,8 @@ def _start(servers: list[Postgres]) -> None:
             path.chmod(0o755)
     first.initialise()
     first.start()
+    backup_world.make_role(first)
     with first.connect() as connection:
-        connection.execute(f"CREATE ROLE nvcops_backup LOGIN REPLICATION PASSWORD '{PASSWORD}'".encode())
-        connection.execute("GRANT pg_read_all_data, pg_read_all_stats TO nvcops_backup")
-        connection.execute("GRANT EXECUTE ON FUNCTION pg_switch_wal, pg_create_restore_point TO nvcops_backup")
         connection.execute("CREATE TABLE t (a int, b text)")
         connection.execute("SELECT pg_create_physical_replication_slot('pair')")
     second.clone(first, ADMINISTRATOR, first.password, "pair")

@@ -20,7 +20,7 @@ from nvcops.adapters.backup.clone import Clone
 from nvcops.adapters.backup.repository import open_repository
 from nvcops.adapters.backup.restores import NativeRestores
 from nvcops.core.backups import RestoreTarget
-from nvcops.core.manifest import Manifest, parse
+from nvcops.core.manifest import Manifest
 from nvcops.core.restores import Purpose, RestorePlan
 
 __all__ = ["FULL", "INCREMENTAL", "RestoreWorld", "restore_world"]
@@ -39,25 +39,7 @@ CREATE TABLE entry (transfer text NOT NULL, account int NOT NULL REFERENCES acco
                     PRIMARY KEY (transfer, account));
 INSERT INTO account SELECT n, 'owner ' || n, 0 FROM generate_series(1, 1000) n;
 """
-_PLATFORM = """
-[platform]
-name = "test-bank"
-title = "Test bank"
-state = "{folder}/state"
-[evidence]
-origin = "test.example/operations"
-[database]
-name = "postgres"
-user = "postgres"
-password_file = "{folder}/super"
-port = {port}
-primary = {{ name = "db-1", host = "127.0.0.1" }}
-{standbys}
-[backups]
-repository = "{folder}/repository"
-user = "nvcops_backup"
-password_file = "{folder}/password"
-binaries = "{binaries}"
+_RESTORED = """
 account = "nobody"
 {key}
 [recovery]
@@ -168,20 +150,15 @@ def restore_world(
         grant = "GRANT EXECUTE ON FUNCTION pg_wal_replay_pause, pg_wal_replay_resume TO nvcops_backup"
         world.execute(grant)
         standby = parts.enter_context(_following(world)) if pair else None
-        key = f'key_file = "{folder}/key"' if encrypted else ""
-        follower = f'standbys = [{{ name = "db-2", host = "127.0.0.1", port = {standby.port} }}]' if standby else ""
-        written = _PLATFORM.format(
-            folder=folder,
-            port=world.server.port,
-            binaries=world.server.binaries.folder,
-            standbys=follower,
-            key=key,
-            data=world.server.data,
-            more=more,
-        )
+        key = backup_world.key_line(folder) if encrypted else ""
         backup_world.secret(folder / "super", world.server.password)
-        (folder / "platform.toml").write_text(written, encoding="utf-8")
-        manifest = parse(written, folder / "platform.toml")
+        manifest = backup_world.manifest_of(
+            world.server,
+            folder,
+            access=f'password_file = "{folder}/super"',
+            more=_RESTORED.format(folder=folder, key=key, data=world.server.data, more=more),
+            standby=standby,
+        )
         world.repository = open_repository(manifest)
         restores = NativeRestores(repository=world.repository, manifest=manifest, state=folder / "state" / "restores")
         yield RestoreWorld(world, manifest, restores, folder, standby)
