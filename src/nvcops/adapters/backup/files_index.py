@@ -17,12 +17,11 @@ from pathlib import Path
 
 import msgspec
 
-from nvcops.adapters.backup.pack import Damaged, unseal
+from nvcops.adapters.backup.index import decode_index
+from nvcops.adapters.backup.pack import Damaged
 from nvcops.adapters.backup.repository import Repository
 from nvcops.core.backups import Entry, present
 from nvcops.core.errors import NotFoundError
-
-_INDEX_BYTES_MAX = 256 << 20
 
 
 class Kept(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -100,16 +99,7 @@ def read_index(repository: Repository, id: str) -> FileIndex:  # noqa: A002 - th
     key = next((stored.key for stored in entry.objects if stored.key.endswith("/index")), "") if entry else ""
     if entry is None or not key or entry.kind.of_database:
         raise NotFoundError(f"there are no files of {id!r} in {repository.store.name}", hint="`nvcops backups`")
-    with repository.store.open(key) as stored:
-        data = bytearray()
-        for chunk in unseal(stored, repository.sealing):
-            data += chunk
-            if len(data) > _INDEX_BYTES_MAX:
-                raise Damaged(f"the index of {id} is larger than {_INDEX_BYTES_MAX >> 20} MiB")
-    try:
-        index = msgspec.json.decode(data, type=FileIndex)
-    except msgspec.DecodeError as error:
-        raise Damaged(f"the index of {id} is none: {error}") from None
+    index = decode_index(repository.store, repository.sealing, key, id, FileIndex)
     for file in index.files:
         if file.name.startswith("/") or not file.name or ".." in file.name.split("/") or "\0" in file.name:
             raise Damaged(f"the index of {id} names {file.name!r}, which lies outside of it")

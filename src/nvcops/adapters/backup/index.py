@@ -6,7 +6,7 @@ A pack holds at most 64 MiB of raw bytes: ranges of files one after the other, s
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import msgspec
 
@@ -17,6 +17,7 @@ from nvcops.core.errors import NotFoundError
 PACK_BYTES = 64 << 20
 MANIFEST = "backup_manifest"
 _INDEX_BYTES_MAX = 256 << 20
+T = TypeVar("T")
 _Size = Annotated[int, msgspec.Meta(ge=0)]
 
 
@@ -88,18 +89,27 @@ def read_index(store: Store, sealing: Sealing, id: str) -> Index:  # noqa: A002 
     Raises:
         NotFoundError, Damaged, WrongKey.
     """
+    index = decode_index(store, sealing, index_key(id), id, Index)
+    _check(index, id)
+    return index
+
+
+def decode_index(store: Store, sealing: Sealing, key: str, id: str, kind: type[T]) -> T:  # noqa: A002 - the catalogue's own word
+    """An index of either kind, as it is stored under a key; what it says is not looked at.
+
+    Raises:
+        NotFoundError, Damaged, WrongKey.
+    """
     data = bytearray()
-    with store.open(index_key(id)) as stored:
+    with store.open(key) as stored:
         for chunk in unseal(stored, sealing):
             data += chunk
             if len(data) > _INDEX_BYTES_MAX:
                 raise Damaged(f"the index of {id} is larger than {_INDEX_BYTES_MAX >> 20} MiB")
     try:
-        index = msgspec.json.decode(data, type=Index)
+        return msgspec.json.decode(data, type=kind)
     except msgspec.DecodeError as error:
         raise Damaged(f"the index of {id} is none: {error}") from None
-    _check(index, id)
-    return index
 
 
 def read_file(store: Store, sealing: Sealing, index: Index, path: str) -> Iterator[bytes]:
