@@ -381,6 +381,13 @@ class Backups(Protocol):
         """
         ...
 
+    def begin_anew(self) -> str:
+        """Forget what former audits saw: the repository is another one. Number and SHA-256 of its newest entry, if any.
+
+        What the evidence says of the former one is overruled by the finding that says this.
+        """
+        ...
+
     def record(self, draft: Entry) -> Entry:
         """Enter something that has no objects of its own: a point, a restore, a hold, a release."""
         ...

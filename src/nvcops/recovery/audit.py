@@ -8,7 +8,7 @@ import msgspec
 
 from nvcops.core.backups import Audit, Cause, Fault
 from nvcops.core.checks import Check, Finding, Verdict
-from nvcops.core.errors import StateError, TargetError
+from nvcops.core.errors import StateError, TargetError, UsageError
 from nvcops.core.procedures import procedure
 from nvcops.core.runs import Run, conduct
 from nvcops.core.target import Target
@@ -37,6 +37,8 @@ def chain(target: Target, *, deep: bool) -> ChainReading:
 # --- Rules ---
 
 FAULTS_MAX = 20
+_NOTHING = 64 * "0"
+ANEW = Check("recovery.anew", "Repository begun anew", "nvcops run database-backup --full, then backup-audit")
 CHAIN = Check("recovery.chain", "Every point in time can be restored", "nvcops run backup-audit, when it can be read")
 _AGAIN = "then take a full backup: nvcops run database-backup --full"
 NEXT_STEPS = {
@@ -47,7 +49,8 @@ NEXT_STEPS = {
     Cause.FORK: f"put the history of the timeline back, off the server's pg_wal; else {_AGAIN}",
     Cause.FOREIGN: "find out which cluster writes into this repository; give each a repository of its own",
     Cause.BROKEN_PARENT: f"restore from the full backup before it and the log; {_AGAIN}",
-    Cause.EDITED: "put the entry back from a copy, and find out who changed it: the evidence says what it was",
+    Cause.EDITED: "put the entry back from a copy, and find out who changed it: the evidence says what it was; a"
+    " repository that was begun anew on purpose: nvcops run backup-begin-anew",
     Cause.UNREADABLE: "look at the permissions and the disk of the repository",
     Cause.WRONG_KEY: "name the key file of that time in [backups] key_file",
     Cause.INVALID: f"compare it with the server's pg_wal and with a standby's; {_AGAIN}",
@@ -61,10 +64,18 @@ def chain_findings(reading: ChainReading, repository: str) -> list[Finding]:
         return [CHAIN.unknown(reading.trouble)]
     findings = list(_chain_lines(audit))
     if audit.head and not any(fault.cause is Cause.EDITED for fault in audit.faults):
-        number = audit.head.partition(" ")[0]
-        said = f"{number} {'entry' if number == '1' else 'entries'}, the newest: {audit.head}"
-        findings.append(CATALOGUE.finding(Verdict.OK, said, subject=repository))
+        findings.append(CATALOGUE.finding(Verdict.OK, _head(audit.head), subject=repository))
     return findings
+
+
+def _head(head: str) -> str:
+    """The catalogue's head as it stands in the evidence, where the next audit reads it (adapters/backup).
+
+    >>> _head("1 " + "ab" * 32)[:30], _head("")[:26]
+    ('1 entry, the newest: 1 abababa', 'no entry, the newest: 0 00')
+    """
+    number, newest = (head.partition(" ")[0], head) if head else ("no", f"0 {_NOTHING}")
+    return f"{number} {'entry' if number in ('1', 'no') else 'entries'}, the newest: {newest}"
 
 
 def _chain_lines(audit: Audit) -> Iterator[Finding]:
@@ -134,3 +145,42 @@ def backup_verification(run: Run, target: Target) -> None:
 def _findings(run: Run, target: Target, *, deep: bool) -> list[Finding]:
     backups = target.manifest.backups
     return chain_findings(run.read(chain, target, deep=deep), str(backups.repository) if backups else "")
+
+
+@procedure("backup-begin-anew", lock="backup", approval=True, needs=["backups"])
+def backup_begin_anew(  # noqa: D417 - its Args are the script's flags
+    run: Run, target: Target, *, reason: str = ""
+) -> None:
+    """Take the repository as it is for a new one, where the former one was lost or given up; somebody else approves.
+
+    What audits saw in the former one is no longer missed: until this an emptied repository counts as one that somebody
+    tampered with. The evidence keeps who said so, why, and how it stood. Nothing of what is damaged gets better by it.
+
+    Args:
+        reason: why, in words that will be understood in years
+    """
+    if not reason.strip():
+        raise UsageError("why is it begun anew?", hint='--reason "TEXT"')
+    stands = _chain_said(run.read(chain, target, deep=False))
+    run.approve("begin-anew", f"Take the repository for a new one ({stands}): {reason.strip()}")
+    head = run.step("forget what audits saw in the former repository", begin_anew, target)
+    if head is None:  # a rehearsal
+        run.conclude([ANEW.finding(Verdict.OK, f"would be begun anew: {stands}")])
+        return
+    repository = str(target.manifest.backups.repository) if target.manifest.backups else ""
+    told = ANEW.finding(Verdict.OK, f"before: {stands}; {reason.strip()}")
+    run.conclude([told, CATALOGUE.finding(Verdict.OK, _head(head), subject=repository)])
+
+
+@conduct(deadline="5 min", idempotent=True)
+def begin_anew(target: Target) -> str:
+    """Forget what audits saw; the catalogue's head as it is now."""
+    return backups_of(target).begin_anew()
+
+
+def _chain_said(reading: ChainReading) -> str:
+    """How it stands, for whoever approves."""
+    if reading.audit is None:
+        return reading.trouble
+    faults = reading.audit.faults
+    return f"{len(faults)} faults, the first: {faults[0].sentence}" if faults else "the audit finds no fault in it"

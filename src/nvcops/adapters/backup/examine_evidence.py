@@ -36,6 +36,8 @@ class _Verdict(msgspec.Struct):
 def head_in_evidence(repository: Repository) -> dict[int, Remembered]:
     """Number and digest of the catalogue's newest entry at the last audit of this repository; empty: there is none.
 
+    The number 0 stands for one that was begun anew and was empty then.
+
     Raises:
         StateError: the evidence cannot be read.
     """
@@ -51,7 +53,7 @@ def head_in_evidence(repository: Repository) -> dict[int, Remembered]:
         for finding in _findings(bytes(data)):
             match = _HEAD.search(finding.observed)
             if match and (finding.check, finding.subject) == (CATALOGUE_CHECK, str(repository.entry.repository)):
-                return {int(match[1]): Remembered(match[2], "")}
+                return {int(match[1]): Remembered(match[2], "")} if int(match[1]) else {}
     return {}
 
 

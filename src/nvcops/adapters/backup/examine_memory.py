@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Self
 
 from nvcops.adapters.backup.examine_catalogue import Remembered
+from nvcops.adapters.backup.repository import Repository
 from nvcops.adapters.evidence.files import private_folder
 from nvcops.core.errors import StateError
 
@@ -77,6 +78,12 @@ class Memory:
         with self._changing() as db:
             db.executemany("INSERT OR IGNORE INTO entry VALUES (?, ?, ?)", rows)
 
+    def forget_all(self) -> None:
+        """Forget everything: the repository is another one, at the same place."""
+        with self._changing() as db:
+            for table in ("looked", "entry", "fact"):
+                db.execute(f"DELETE FROM {table}")  # noqa: S608 - names of ours
+
     def fact(self, name: str) -> str:
         """A single thing that was remembered; empty: nothing was."""
         with self._sentence():
@@ -110,3 +117,22 @@ class Memory:
                 f"the memory of audits in {self.path} cannot be used: {error}",
                 hint="look at the disk's space and rights; a file that is no longer readable may be moved away",
             ) from error
+
+
+def ids_seen(repository: Repository) -> set[str]:
+    """The ids of all entries that audits of a repository ever saw in its catalogue.
+
+    Raises:
+        StateError: the memory cannot be used: nobody knows.
+    """
+    with Memory(repository.state, repository.store.name) as memory:
+        return {entry.id for entry in memory.entries().values()}
+
+
+def forget_former(repository: Repository, *names: str) -> str:
+    """Forget all that audits of a repository saw, by the names of its memories; its catalogue's head now, if any."""
+    number, digest = repository.catalogue.head()
+    for name in names:
+        with Memory(repository.state, name) as memory:
+            memory.forget_all()
+    return f"{number} {digest}" if number else ""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 
+from nvcops.adapters.backup.examine_memory import ids_seen
 from nvcops.adapters.backup.files_fetch import fetch
 from nvcops.adapters.backup.files_index import FileIndex, Kept, Mark, Outcome, Source, read_index, revision_of
 from nvcops.adapters.backup.files_pack import earlier, looked_at, packed, put
@@ -108,8 +109,9 @@ def _whole(repository: Repository, draft: Entry, index: FileIndex, objects: Sequ
 
 
 def _sweep(repository: Repository, known: Collection[str]) -> None:
-    """Remove what killed or failed attempts left: objects of files that are in no catalogue."""
+    """Remove what killed or failed attempts left: objects of files that are in no catalogue, and never were."""
     repository.store.sweep()
+    known = {*known, *ids_seen(repository)}
     stored = [file.key for file in repository.store.list("backups/")]
     ids = {key: key.split("/")[1] for key in stored}
     repository.store.delete([key for key in stored if ids[key].endswith(_ENDINGS) and ids[key] not in known])

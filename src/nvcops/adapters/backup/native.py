@@ -17,6 +17,7 @@ from typing import IO, TYPE_CHECKING
 import msgspec
 
 from nvcops.adapters.backup import wal
+from nvcops.adapters.backup.examine_memory import forget_former, ids_seen
 from nvcops.adapters.backup.index import MANIFEST, read_file, read_index
 from nvcops.adapters.backup.packing import Packing
 from nvcops.adapters.backup.repository import Repository
@@ -113,6 +114,10 @@ class NativeBackups:
 
         return examine(self.repository, deep=deep)
 
+    def begin_anew(self) -> str:
+        """Forget what former audits saw."""
+        return forget_former(self.repository, self.repository.store.name)
+
     def record(self, draft: Entry) -> Entry:
         """Enter something that has no objects of its own; one that has this id already is answered."""
         return _entered(self.repository, draft.id) or self.repository.catalogue.append(draft)
@@ -174,10 +179,11 @@ def back_up(repository: Repository, id: str, *, full: bool) -> Entry:  # noqa: A
 def sweep(repository: Repository) -> list[str]:
     """Remove what killed attempts left: objects of backups that are in no catalogue. Only under the lock "backup".
 
-    Returns the ids of which something was there.
+    Those of an entry that an audit once saw stay: it was lost, and may be put back. Returns the ids of which something
+    was removed.
     """
     repository.store.sweep()
-    known = {entry.id for entry in repository.catalogue.entries()}
+    known = {entry.id for entry in repository.catalogue.entries()} | ids_seen(repository)
     ids = {file.key.split("/")[1] for file in repository.store.list("backups/")}
     orphans = sorted(id for id in ids - known if id.endswith(_ENDINGS))  # noqa: A001 - the catalogue's own word
     for orphan in orphans:

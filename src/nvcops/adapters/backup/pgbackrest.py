@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nvcops.adapters.backup import pgbackrest_read as read
+from nvcops.adapters.backup.examine_memory import forget_former
 from nvcops.adapters.backup.pgbackrest_archiving import receiver_state
 from nvcops.adapters.backup.pgbackrest_examine import Examination
 from nvcops.adapters.backup.pgbackrest_program import Program
@@ -101,6 +102,10 @@ class PgBackRestBackups:
             entries=entries,
             deep=deep,
         ).carry_out()
+
+    def begin_anew(self) -> str:
+        """Forget what former audits saw."""
+        return forget_former(self.repository, self.repository.store.name, f"pgbackrest:{self.program.stanza}")
 
     def record(self, draft: Entry) -> Entry:
         """Enter something that has no objects of its own; one that has this id already is answered."""

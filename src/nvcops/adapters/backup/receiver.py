@@ -23,6 +23,7 @@ from typing import IO
 
 from nvcops.adapters.backup import spool, wal
 from nvcops.adapters.backup.examine_line import HistoryError, Line, Span, history_name, number_of, read_history
+from nvcops.adapters.backup.local import LocalStore
 from nvcops.adapters.backup.locks import hold_file
 from nvcops.adapters.backup.pack import seal
 from nvcops.adapters.backup.repository import Repository
@@ -70,7 +71,9 @@ class Receiver:
         Raises:
             LockHeld: another process receives into this spool.
             StateError: the spool cannot be used.
+            Unreachable: it lies in the repository, and that is not there.
         """
+        self._look_for_its_disk()
         folder = private_folder(self.repository.spool)
         with hold_file(folder / spool.LOCK, f"receiver of {folder}", wait_s=_LOCK_S):
             self._notes = spool.read_notes(folder)
@@ -85,6 +88,12 @@ class Receiver:
                 pause_s = _PAUSE_MIN_S if well else min(2 * pause_s, _PAUSE_MAX_S)
                 self._archive_if_possible()
                 stop.wait(pause_s)
+
+    def _look_for_its_disk(self) -> None:
+        """A spool within the repository is not made where the repository's disk is not mounted."""
+        store = self.repository.store
+        if isinstance(store, LocalStore) and self.repository.spool.is_relative_to(store.folder):
+            next(store.list("spool/"), None)
 
     def archive(self) -> int:
         """Put what is finished in the spool into the repository; how many files that were.
