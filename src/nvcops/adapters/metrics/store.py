@@ -14,17 +14,18 @@ from contextlib import closing, contextmanager
 from importlib import resources
 from pathlib import Path
 
+from nvcops.adapters.metrics.gauges import newest, prune_gauges, write_gauges
 from nvcops.adapters.metrics.write import BUCKET_MS, Observation, moment_of, ms, write
 from nvcops.core.errors import StateError
-from nvcops.core.target import Answers, Change, Increase, ScrapeSummary
+from nvcops.core.target import Answers, Change, Increase, Sample, ScrapeSummary
 
-_VERSION = 1
+_VERSION = 2
 _HOUR_MS = 3_600_000
 _PAGES_MAX = 5 * 2**30 // 4096  # 5 GiB
 _BUSY_S = 5.0
 _CHANGES_MAX = 1_000
 _HINT = "is the disk full, or the folder not ours to write? `state` in platform.toml names it"
-_SCHEMA = resources.files("nvcops.adapters.metrics").joinpath("schema.sql")
+_SCHEMAS = ("schema.sql", "schema_gauges.sql")  # each makes what its format added; nothing that is there is changed
 
 
 class MetricsStore:
@@ -45,6 +46,8 @@ class MetricsStore:
             (last,) = connection.execute("SELECT coalesce(max(at), 0) FROM state").fetchone()
             for seen in observations:
                 write(connection, seen, moment, int(interval_s * 1000))
+                if seen.page:
+                    write_gauges(connection, seen.service, seen.instance, seen.page.gauges, moment)
             if moment // _HOUR_MS != last // _HOUR_MS:
                 self._prune(connection, moment)
 
@@ -61,6 +64,11 @@ class MetricsStore:
         with self._reading() as connection:
             rows = connection.execute(sql, {**parameters, "service": service, "name": series}) if connection else ()
             return [Increase(json.loads(labels), rise) for labels, rise in rows]
+
+    def samples(self, service: str, series: str, start: dt.datetime, end: dt.datetime) -> list[Sample]:
+        """The newest reading of each labelled gauge of that name between two moments; its instance is a label."""
+        with self._reading(since=2) as connection:
+            return newest(connection, service, series, ms(start), ms(end)) if connection else []
 
     def scrapes(self, service: str, start: dt.datetime, end: dt.datetime) -> ScrapeSummary:
         """How often a service's front door was asked in that time, and how often it was ready."""
@@ -104,7 +112,7 @@ class MetricsStore:
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._path.touch(mode=0o600)
             with closing(_open(self._path)) as connection:
-                if _version(connection, self._path) == 0:
+                if _version(connection, self._path) < _VERSION:
                     _create(connection)
                 connection.execute(f"PRAGMA max_page_count = {_PAGES_MAX}")
                 with connection:
@@ -114,14 +122,14 @@ class MetricsStore:
             raise StateError(f"{self._path} cannot be written: {error}", hint=_HINT) from error
 
     @contextmanager
-    def _reading(self) -> Iterator[sqlite3.Connection | None]:
-        """None where nothing was ever written."""
+    def _reading(self, since: int = 1) -> Iterator[sqlite3.Connection | None]:
+        """None where nothing was ever written, or only by a release whose format was older than `since`."""
         try:
             if not self._path.exists():
                 yield None
                 return
             with closing(_open(self._path)) as connection:
-                yield connection if _version(connection, self._path) else None
+                yield connection if _version(connection, self._path) >= since else None
         except (sqlite3.Error, OSError) as error:
             raise StateError(f"{self._path} cannot be read: {error}", hint=_HINT) from error
 
@@ -137,6 +145,7 @@ class MetricsStore:
             "DELETE FROM series WHERE id NOT IN (SELECT series FROM latest)"
             " AND NOT EXISTS (SELECT 1 FROM rollup WHERE series = id)"
         )
+        prune_gauges(connection, raw, rolled)
 
 
 def _open(path: Path) -> sqlite3.Connection:
@@ -151,20 +160,22 @@ def _open(path: Path) -> sqlite3.Connection:
 
 def _version(connection: sqlite3.Connection, path: Path) -> int:
     version = int(connection.execute("PRAGMA user_version").fetchone()[0])
-    if version not in (0, _VERSION):
+    if not 0 <= version <= _VERSION:
         raise StateError(f"{path} was written by another release (format {version}, ours is {_VERSION})")
     return version
 
 
 def _create(connection: sqlite3.Connection) -> None:
-    """Make the tables, unless another process was quicker."""
+    """Make the tables that are not there yet, unless another process was quicker; an older file keeps all it has."""
     connection.execute("PRAGMA journal_mode = WAL")
     with connection:
         connection.execute("BEGIN IMMEDIATE")
-        if connection.execute("PRAGMA user_version").fetchone()[0] == 0:
-            for statement in _SCHEMA.read_text(encoding="utf-8").split(";\n"):
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        for name in _SCHEMAS[version:]:
+            text = resources.files("nvcops.adapters.metrics").joinpath(name).read_text(encoding="utf-8")
+            for statement in text.split(";\n"):
                 connection.execute(statement)
-            connection.execute(f"PRAGMA user_version = {_VERSION}")
+        connection.execute(f"PRAGMA user_version = {_VERSION}")
 
 
 def _parts(raw: str, rolled: str, start: dt.datetime, end: dt.datetime) -> tuple[str, dict[str, int]]:

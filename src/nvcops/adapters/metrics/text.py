@@ -1,4 +1,4 @@
-"""The Prometheus text format, as much of it as counting needs: counters, histograms, summaries, and when they began.
+"""The Prometheus text format, as much of it as is kept: counters, histograms, summaries, gauges, and when they began.
 
 A page that breaks the format is refused whole, as Prometheus does: half of it would be a wrong sum.
 """
@@ -10,7 +10,12 @@ import re
 from dataclasses import dataclass, field
 
 _SERIES_MAX = 2_000
-_RISING = {"counter": ("", "_total"), "histogram": ("_bucket", "_sum", "_count"), "summary": ("_sum", "_count")}
+_SUFFIXES = {
+    "counter": ("", "_total"),
+    "histogram": ("_bucket", "_sum", "_count"),
+    "summary": ("_sum", "_count"),
+    "gauge": ("",),
+}
 _START = "process_start_time_seconds"
 _LABEL = re.compile(r'\s*([A-Za-z_][A-Za-z0-9_]*)\s*=\s*"((?:[^"\\]|\\.)*)"\s*(,|$)')
 _ESCAPES = {"\\n": "\n", '\\"': '"', "\\\\": "\\"}
@@ -18,10 +23,14 @@ _ESCAPES = {"\\n": "\n", '\\"': '"', "\\\\": "\\"}
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """What rises, by the series as it is written (`name{a="b"}`), and when the process began (0: it does not say)."""
+    """What rises and what is read, by the series as it is written (`name{a="b"}`).
+
+    `started` is when the process began, 0 where it does not say.
+    """
 
     rising: dict[str, float] = field(default_factory=dict)
     started: float = 0.0
+    gauges: dict[str, float] = field(default_factory=dict)
 
 
 def parse_page(text: str) -> Page:
@@ -32,6 +41,8 @@ def parse_page(text: str) -> Page:
 
     >>> parse_page("# TYPE a_total counter\na_total{x=\"1\"} 3\n# TYPE b gauge\nb 4\n").rising
     {'a_total{x="1"}': 3.0}
+    >>> parse_page("# TYPE b gauge\nb -4\nb{x=\"1\"} NaN\n").gauges
+    {'b': -4.0}
     >>> parse_page("# TYPE a counter\na 1\na 2\n")
     Traceback (most recent call last):
     ValueError: line 3: 'a' stands twice
@@ -39,30 +50,31 @@ def parse_page(text: str) -> Page:
     Traceback (most recent call last):
     ValueError: line 2: 'a one' is no sample
     """
-    rising: dict[str, float] = {}
-    wanted: frozenset[str] = frozenset()
-    started = 0.0
+    page = Page()
+    started, held, names = 0.0, page.rising, frozenset[str]()
     for number, line in enumerate(text.splitlines(), 1):
         if line.startswith("# TYPE "):
-            wanted = _rising_names(line.split())
+            words = line.split()
+            held, names = page.gauges if words[3:] == ["gauge"] else page.rising, _names(words)
         elif line and line[0] != "#":
             key, value = _sample(number, line)
             name = key.partition("{")[0]
             if name == _START:
                 started = value
-            elif name in wanted and _can_be_counted(value):
-                if key in rising:
+            elif name in names and (_can_be_counted(value) if held is page.rising else math.isfinite(value)):
+                if key in held:
                     raise ValueError(f"line {number}: {key!r} stands twice")
-                rising[key] = value
-    if len(rising) > _SERIES_MAX:
-        raise ValueError(f"{len(rising):,} series are more than the {_SERIES_MAX:,} that are kept of one instance")
-    return Page(rising, started)
+                held[key] = value
+    if (there := len(page.rising) + len(page.gauges)) > _SERIES_MAX:
+        raise ValueError(f"{there:,} series are more than the {_SERIES_MAX:,} that are kept of one instance")
+    return Page(page.rising, started, page.gauges)
 
 
-def _rising_names(words: list[str]) -> frozenset[str]:
-    if len(words) != 4 or words[3] not in _RISING:
+def _names(words: list[str]) -> frozenset[str]:
+    """The names of the samples that a TYPE line announces; none where nothing of it is kept."""
+    if len(words) != 4 or words[3] not in _SUFFIXES:
         return frozenset()
-    return frozenset(words[2] + suffix for suffix in _RISING[words[3]])
+    return frozenset(words[2] + suffix for suffix in _SUFFIXES[words[3]])
 
 
 def _sample(number: int, line: str) -> tuple[str, float]:
