@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from time import monotonic
 from typing import Any
 
@@ -18,6 +19,7 @@ from nvcops.core.probes import object_in
 
 _HAND_OVER_S = 60.0
 _LOOK_EVERY_S = 0.2
+_UNKNOWN = 503  # "Switchover status unknown", and "Switchover failed"
 _LEADERS = ("leader", "standby_leader")
 _SYNCHRONOUS = ("sync_standby", "quorum_standby")
 _STOPPED = ("stopped", "crashed", "start failed", "restart failed", "stop failed")
@@ -129,16 +131,29 @@ class Patroni:
             return
         if not state.leader:
             raise Refused(f"nobody of {self.entry.scope} is primary: there is nothing to hand over")
-        body = msgspec.json.encode({"leader": state.leader, "candidate": candidate})
-        answer = await exchange(self._address(state.leader, _HAND_OVER_S), "/switchover", body)
-        if answer.status not in (200, 202):
-            said = answer.body.decode(errors="replace").strip()[:300]
-            raise Refused(f"Patroni does not hand over from {state.leader} to {candidate}: {said}")
+        said = await self._asked_to_hand_over(state.leader, candidate)
         while not _leads(state, candidate):
             if monotonic() > end:
-                raise DeadlineExceeded(f"{candidate} is not primary within {_HAND_OVER_S:g} s of the switchover")
+                raise DeadlineExceeded(f"{candidate} is not primary within {_HAND_OVER_S:g} s of the switchover{said}")
             await asyncio.sleep(_LOOK_EVERY_S)
-            state = await self.state_now()
+            with suppress(TargetError):  # while it hands over, nobody may answer for a moment
+                state = await self.state_now()
+
+    async def _asked_to_hand_over(self, leader: str, candidate: str) -> str:
+        """Ask for it. Whether it was done where the answer is lost, or "unknown", only the state tells: why, for then.
+
+        Raises:
+            Refused: it will not be done.
+        """
+        body = msgspec.json.encode({"leader": leader, "candidate": candidate})
+        try:
+            answer = await exchange(self._address(leader, _HAND_OVER_S), "/switchover", body)
+        except TargetError as error:
+            return f": {error.sentence}"
+        text = answer.body.decode(errors="replace").strip()[:300]
+        if answer.status not in (200, 202, _UNKNOWN):
+            raise Refused(f"Patroni does not hand over from {leader} to {candidate}: {text}")
+        return "" if answer.status != _UNKNOWN else f": {text}"
 
     def _address(self, name: str, deadline_s: float | None = None) -> Address:
         for member in self.entry.members:
