@@ -24,7 +24,7 @@ import backup_world
 from backup_world import World
 
 from nvcops.adapters.backup import spool
-from nvcops.core.backups import present
+from nvcops.core.catalogue import present
 from nvcops.core.errors import LockHeld
 
 SEED = int(os.environ.get("NVC_DRILL_SEED", random.SystemRandom().randrange(1 << 30)))

@@ -16,7 +16,8 @@ from files_world import World, draft, tree, world
 from nvcops.adapters.backup.files import fetch_files, keep
 from nvcops.adapters.backup.files_gather import configuration
 from nvcops.adapters.backup.files_index import Source
-from nvcops.core.backups import Kind, present
+from nvcops.core.backups import Kind
+from nvcops.core.catalogue import present
 
 HELPERS = Path(__file__).parents[1] / "integration/nvcops/backup_files"
 pytestmark = pytest.mark.drill

@@ -14,7 +14,8 @@ from nvcops import wiring
 from nvcops.cli.context import answer, json_option, manifest_path, target_option
 from nvcops.cli.report import local
 from nvcops.cli.serve import until_signalled
-from nvcops.core.backups import Backups, Entry, Kind, ReceiverState, on_hold, removed
+from nvcops.core.backups import Backups, Entry, Kind, ReceiverState
+from nvcops.core.catalogue import on_hold, removed
 from nvcops.core.errors import NotFoundError, NvcopsError, TargetError
 from nvcops.core.units import Bytes, Seconds
 

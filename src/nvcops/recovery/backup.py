@@ -9,17 +9,8 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from nvcops.core.backups import (
-    Audit,
-    Entry,
-    Fault,
-    Kind,
-    PlatformPoint,
-    Segment,
-    lsn_bytes,
-    present,
-    segment_name,
-)
+from nvcops.core.backups import Audit, Entry, Fault, Kind, PlatformPoint, Segment, lsn_bytes, segment_name
+from nvcops.core.catalogue import present
 from nvcops.core.checks import Check, Finding, Verdict
 from nvcops.core.manifest import Manifest
 from nvcops.core.procedures import procedure

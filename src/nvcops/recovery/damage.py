@@ -8,7 +8,8 @@ from collections.abc import Callable
 
 import msgspec
 
-from nvcops.core.backups import PlatformPoint, present
+from nvcops.core.backups import PlatformPoint
+from nvcops.core.catalogue import present
 from nvcops.core.errors import NvcopsError, TargetError
 from nvcops.core.manifest import Manifest
 from nvcops.core.runs import conduct

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-from nvcops.core.backups import Entry, RestoreFigures, RestoreTarget, Segment, present
+from nvcops.core.backups import Entry, RestoreFigures, RestoreTarget, Segment
+from nvcops.core.catalogue import present
 from nvcops.core.checks import Finding, Verdict
 from nvcops.core.errors import StepFailed, UsageError
 from nvcops.core.manifest import Limits

@@ -10,7 +10,8 @@ from zoneinfo import ZoneInfo
 import msgspec
 
 from nvcops.core import schedule
-from nvcops.core.backups import Entry, Kind, present
+from nvcops.core.backups import Entry, Kind
+from nvcops.core.catalogue import present
 from nvcops.core.checks import Check, Finding, Verdict
 from nvcops.core.errors import NotFoundError, UsageError
 from nvcops.core.files import Differences, FileChange, FilesKept, PlatformFiles

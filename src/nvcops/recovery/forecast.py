@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from nvcops.core.backups import Kind, RestoreFigures, base_backups
+from nvcops.core.backups import Kind, RestoreFigures
+from nvcops.core.catalogue import base_backups
 from nvcops.core.checks import Check, Finding, Verdict
 from nvcops.core.errors import TargetError
 from nvcops.core.manifest import Limits

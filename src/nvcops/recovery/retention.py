@@ -11,19 +11,8 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 import msgspec
 
 from nvcops.core import schedule
-from nvcops.core.backups import (
-    Audit,
-    Entry,
-    Kind,
-    LogKept,
-    Segment,
-    holds,
-    lsn_bytes,
-    needs,
-    on_hold,
-    present,
-    segment_name,
-)
+from nvcops.core.backups import Audit, Entry, Kind, LogKept, Segment, lsn_bytes, segment_name
+from nvcops.core.catalogue import holds, needs, on_hold, present
 from nvcops.core.checks import Check, Finding, Verdict
 from nvcops.core.errors import NotFoundError, StateError, UsageError
 from nvcops.core.manifest import Keep, KeepTable

@@ -8,16 +8,8 @@ from typing import TypeVar
 
 import msgspec
 
-from nvcops.core.backups import (
-    CATALOGUE_CHECK,
-    Backups,
-    Entry,
-    Kind,
-    ReceiverState,
-    Room,
-    Segment,
-    base_backups,
-)
+from nvcops.core.backups import CATALOGUE_CHECK, Backups, Entry, Kind, ReceiverState, Room, Segment
+from nvcops.core.catalogue import base_backups
 from nvcops.core.checks import Check, Finding, Verdict
 from nvcops.core.errors import EvidenceError, NvcopsError, TargetError
 from nvcops.core.manifest import Limits

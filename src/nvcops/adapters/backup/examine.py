@@ -29,7 +29,8 @@ from nvcops.adapters.backup.examine_read import Reader
 from nvcops.adapters.backup.repository import Repository
 from nvcops.adapters.evidence.files import private_folder
 from nvcops.core import schedule
-from nvcops.core.backups import Audit, Cause, Entry, Segment, lsn_bytes, lsn_text, present, removed, segment_name
+from nvcops.core.backups import Audit, Cause, Entry, Segment, lsn_bytes, lsn_text, segment_name
+from nvcops.core.catalogue import present, removed
 from nvcops.core.errors import NotFoundError, StateError
 
 _PAUSES_S = (0.5, 1.5, 4.0)

@@ -20,7 +20,8 @@ import msgspec
 from nvcops.adapters.backup.index import decode_index
 from nvcops.adapters.backup.pack import Damaged
 from nvcops.adapters.backup.repository import Repository
-from nvcops.core.backups import Entry, present
+from nvcops.core.backups import Entry
+from nvcops.core.catalogue import present
 from nvcops.core.errors import NotFoundError
 
 

@@ -14,7 +14,8 @@ from nvcops.adapters.backup.index import PACK_BYTES, pack_key
 from nvcops.adapters.backup.pack import Damaged, seal
 from nvcops.adapters.backup.packing import Digest
 from nvcops.adapters.backup.repository import Repository
-from nvcops.core.backups import Entry, Kind, Stored, present
+from nvcops.core.backups import Entry, Kind, Stored
+from nvcops.core.catalogue import present
 from nvcops.core.errors import NotFoundError, StateError
 from nvcops.core.progress import tell
 

@@ -23,17 +23,8 @@ from nvcops.adapters.backup.packing import Packing
 from nvcops.adapters.backup.repository import Repository
 from nvcops.adapters.backup.spool import receiver_state
 from nvcops.adapters.backup.tools import last_words
-from nvcops.core.backups import (
-    Audit,
-    DatabaseBackup,
-    Entry,
-    Kind,
-    LogKept,
-    ReceiverState,
-    Room,
-    Segment,
-    base_backups,
-)
+from nvcops.core.backups import Audit, DatabaseBackup, Entry, Kind, LogKept, ReceiverState, Room, Segment
+from nvcops.core.catalogue import base_backups
 from nvcops.core.errors import DeadlineExceeded, NotFoundError, Refused, StateError, TargetError
 from nvcops.core.schedule import now
 

@@ -13,7 +13,8 @@ from nvcops.adapters.backup.files import keep
 from nvcops.adapters.backup.files_gather import Gathered
 from nvcops.adapters.backup.files_index import Mark, Outcome, read_index
 from nvcops.adapters.backup.repository import Repository
-from nvcops.core.backups import Entry, Kind, present
+from nvcops.core.backups import Entry, Kind
+from nvcops.core.catalogue import present
 from nvcops.core.errors import StateError
 from nvcops.core.files import Differences, FilesKept
 from nvcops.core.manifest import Manifest

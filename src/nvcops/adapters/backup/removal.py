@@ -12,7 +12,8 @@ import msgspec
 
 from nvcops.adapters.backup import wal
 from nvcops.adapters.backup.repository import Repository
-from nvcops.core.backups import DatabaseBackup, Entry, LogKept, holds, lsn_bytes, needs, present, removed, segment_name
+from nvcops.core.backups import DatabaseBackup, Entry, LogKept, lsn_bytes, segment_name
+from nvcops.core.catalogue import holds, needs, present, removed
 from nvcops.core.errors import NotFoundError, StateError
 
 _PREFIX = "backups/"

@@ -32,7 +32,8 @@ from nvcops.adapters.backup.restores_verify import Looking
 from nvcops.adapters.backup.tools import Tools
 from nvcops.adapters.backup.unpack import Pace, Unpacking
 from nvcops.adapters.evidence.files import private_folder
-from nvcops.core.backups import DatabaseBackup, Entry, RestoreTarget, base_backups, lsn_bytes, lsn_text
+from nvcops.core.backups import DatabaseBackup, Entry, RestoreTarget, lsn_bytes, lsn_text
+from nvcops.core.catalogue import base_backups
 from nvcops.core.errors import NotFoundError, Refused, StateError, TargetError
 from nvcops.core.manifest import Manifest
 from nvcops.core.progress import tell

@@ -14,7 +14,8 @@ from nvcops.adapters.backup.clone import control_data, server_of
 from nvcops.adapters.backup.repository import Repository
 from nvcops.adapters.backup.restores_log import Log, read_log
 from nvcops.adapters.backup.tools import Tools
-from nvcops.core.backups import DatabaseBackup, Entry, RestoreTarget, base_backups, lsn_bytes, lsn_text
+from nvcops.core.backups import DatabaseBackup, Entry, RestoreTarget, lsn_bytes, lsn_text
+from nvcops.core.catalogue import base_backups
 from nvcops.core.errors import NotFoundError, Refused, StateError, UsageError
 from nvcops.core.restores import Purpose, RestorePlan
 from nvcops.core.units import Bytes

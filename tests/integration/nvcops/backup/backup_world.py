@@ -23,7 +23,8 @@ from nvcops.adapters.backup.native import NativeBackups
 from nvcops.adapters.backup.pack import unseal
 from nvcops.adapters.backup.receiver import Receiver
 from nvcops.adapters.backup.repository import Repository, open_repository
-from nvcops.core.backups import Entry, present
+from nvcops.core.backups import Entry
+from nvcops.core.catalogue import present
 from nvcops.core.manifest import Manifest, parse
 
 ROLE_PASSWORD = "only-for-this-test"

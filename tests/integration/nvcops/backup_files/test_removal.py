@@ -12,7 +12,8 @@ from nvcops.adapters.backup.files import fetch_files, keep
 from nvcops.adapters.backup.files_index import Source
 from nvcops.adapters.backup.removal import remove
 from nvcops.adapters.backup.wal import stored_segments, wal_key
-from nvcops.core.backups import DatabaseBackup, Entry, Kind, LogKept, PlatformPoint, Stored, present
+from nvcops.core.backups import DatabaseBackup, Entry, Kind, LogKept, PlatformPoint, Stored
+from nvcops.core.catalogue import present
 from nvcops.core.checks import Verdict
 from nvcops.core.errors import LockHeld, NotFoundError, NvcopsError, StateError, UsageError
 from nvcops.core.schedule import now

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from files_world import World, acted, world
 
-from nvcops.core.backups import Kind, present
+from nvcops.core.backups import Kind
+from nvcops.core.catalogue import present
 from nvcops.core.checks import Verdict
 from nvcops.core.errors import NotFoundError, TargetError
 

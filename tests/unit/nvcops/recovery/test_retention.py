@@ -20,12 +20,10 @@ from nvcops.core.backups import (
     PlatformPoint,
     Segment,
     Stored,
-    holds,
     lsn_text,
-    needs,
-    present,
     segment_name,
 )
+from nvcops.core.catalogue import holds, needs, present
 from nvcops.core.errors import NotFoundError, UsageError
 from nvcops.core.manifest import Keep, KeepTable
 from nvcops.core.units import Seconds
