@@ -18,6 +18,27 @@ class Severity(StrEnum):
     P3 = "P3"
 
 
+SIGNAL = "signal"  # the label by which an alert says what it is a sign of
+
+
+class Signal(StrEnum):
+    """What an alert, or a figure, is a sign of: the runbook's words for its severities."""
+
+    OUTAGE = "outage"  # of a whole service
+    PARTIAL_OUTAGE = "partial-outage"
+    PAYMENTS = "payments"
+    CORRUPTION = "corruption"
+    BREACH = "breach"
+    SIGN_IN = "sign-in"
+    PERFORMANCE = "performance"
+    ERRORS = "errors"
+    COMPLIANCE = "compliance"
+    SECURITY = "security"  # a minor concern
+    REDUNDANCY = "redundancy"  # a part is gone that another stands in for
+    FEATURE = "feature"  # something that is not critical
+    REQUEST = "request"  # minor, cosmetic, a question
+
+
 class IncidentState(StrEnum):
     """The phases of the runbook's incident response; CLOSED: its post-mortem, where one is due, is published."""
 
@@ -126,7 +147,10 @@ class Tick(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ActionItem(msgspec.Struct, frozen=True, kw_only=True):
-    """Something that must change after an incident. It closes by a green run or somebody's attestation."""
+    """Something that must change after an incident. It closes by a green run or somebody's attestation.
+
+    `measure` is the line of the post-incident checklist that it serves: runbooks, prevention or monitoring.
+    """
 
     id: str
     incident: int
@@ -134,6 +158,7 @@ class ActionItem(msgspec.Struct, frozen=True, kw_only=True):
     owner: str
     due: dt.date
     created: dt.datetime
+    measure: str = "prevention"
     procedure: str = ""  # the green run of which closes it
     closed: dt.datetime | None = None
     closed_by: str = ""  # a run's id, or a person

@@ -19,7 +19,10 @@ from nvcops.core.cluster import Cluster, Control
 from nvcops.core.errors import TargetError
 from nvcops.core.files import PlatformFiles
 from nvcops.core.manifest import Manifest
+from nvcops.core.records import Records
 from nvcops.core.restores import Restores
+from nvcops.core.runs import RunRecord
+from nvcops.core.schedule import Due
 
 
 class Question(msgspec.Struct, frozen=True):
@@ -269,6 +272,47 @@ class Logs(Protocol):
         ...
 
 
+class Commit(msgspec.Struct, frozen=True):
+    """One commit of the platform's source; `time` is when it was committed, in UTC."""
+
+    id: str
+    time: dt.datetime
+    author: str
+    subject: str
+
+
+class Commits(Protocol):
+    """The checkout of which the platform is built."""
+
+    def between(self, start: dt.datetime, end: dt.datetime) -> list[Commit]:
+        """What was committed between two moments, the newest first; at most 100.
+
+        Raises:
+            TargetError: it cannot be read.
+        """
+        ...
+
+
+class RunHistory(Protocol):
+    """The runs of this platform, as they stand in the journal.
+
+    Raises:
+        StateError: they cannot be read.
+    """
+
+    def run(self, run: str) -> RunRecord:
+        """One run with its steps; raises NotFoundError where there is none."""
+        ...
+
+    def between(self, start: dt.datetime, end: dt.datetime) -> list[RunRecord]:
+        """The runs that were under way at some moment between two, without their steps, newest first; at most 100."""
+        ...
+
+    def missed(self, start: dt.datetime, end: dt.datetime) -> list[Due]:
+        """What was due between two moments and was missed, oldest first; at most 100."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
     """The platform as a procedure sees it. What the manifest does not name is None or empty."""
@@ -288,3 +332,6 @@ class Target:
     restores: Restores | None = None
     cluster: Cluster | None = None
     clients: Clients | None = None
+    records: Records | None = None
+    runs: RunHistory | None = None
+    commits: Commits | None = None
