@@ -109,7 +109,10 @@ class Incident(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class IncidentAlert(msgspec.Struct, frozen=True, kw_only=True):
-    """An alert that belongs to an incident: `key` is `number/fingerprint/starts`."""
+    """An alert that belongs to an incident: `key` is `number/fingerprint/starts`.
+
+    `value` is the figure that it is about (the annotation `value`), as it was last said.
+    """
 
     key: str
     incident: int
@@ -118,6 +121,7 @@ class IncidentAlert(msgspec.Struct, frozen=True, kw_only=True):
     category: str
     labels: dict[str, str]
     summary: str
+    value: float | None = None
     starts: dt.datetime
     ends: dt.datetime | None = None
 
