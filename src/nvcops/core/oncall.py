@@ -3,11 +3,42 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Sequence
 from enum import StrEnum
+from typing import Protocol
 
 import msgspec
 
 from nvcops.core.alerts import Category
+
+
+class Way(Protocol):
+    """A way to reach somebody: an entry of `contacts`."""
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def categories(self) -> Sequence[Category]: ...
+
+
+def channels(contacts: Sequence[Way], category: Category) -> list[str]:
+    """The channels on which somebody is told of something of a category, in the order in which they are tried.
+
+    >>> from types import SimpleNamespace as Contact
+    >>> ways = [Contact(kind="sms", categories=[Category.CRITICAL]), Contact(kind="email", categories=list(Category))]
+    >>> channels(ways, Category.CRITICAL), channels(ways, Category.LOW)
+    (['0:sms', '1:email'], ['1:email'])
+    """
+    return [f"{index}:{way.kind}" for index, way in enumerate(contacts) if category in way.categories]
+
+
+def message_id(cause: str, to: str, channel: str) -> str:
+    """The id of a message: one per cause, person and channel. The same cause on another channel has it changed there.
+
+    >>> message_id("incident-12-20261123T071300Z-0/r0s1", "dana", "0:sms")
+    'incident-12-20261123T071300Z-0/r0s1/dana/0:sms'
+    """
+    return f"{cause}/{to}/{channel}"
 
 
 class Override(msgspec.Struct, frozen=True, kw_only=True):

@@ -156,6 +156,10 @@ class OncallEntry(Table, frozen=True, kw_only=True):
     reach_test_every: Seconds = Seconds(30 * 86400)
     gaps_ahead: Seconds = Seconds(92 * 86400)
 
+    def __bool__(self) -> bool:
+        """Whether anybody is named: a procedure that needs this table is not due where nobody is."""
+        return bool(self.rotations or self.policies)
+
 
 class Respond(Table, frozen=True, kw_only=True):
     """Within which time the response to a severity begins."""
