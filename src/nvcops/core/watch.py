@@ -13,6 +13,12 @@ from nvcops.core.units import Seconds
 
 ProbeKind = Literal["http", "tcp", "sql", "tls", "process", "disk", "queue", "replication", "cache", "proxy", "payment"]
 
+# The figures that looks read are kept beside the services' series, as gauges of this name of a service of that name,
+# with the labels `probe` and `kind`. Disk: the share used. SQL: the share of the connections in use. Replication:
+# seconds behind. Queue: how many wait. TLS: days until the certificate ends. Other kinds: what they like.
+WATCHED = "nvcops"
+PROBE_VALUE = "nvcops_probe_value"
+
 
 class Probe(msgspec.Struct, frozen=True, kw_only=True):
     """Something that is looked at each `interval`.
