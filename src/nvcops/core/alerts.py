@@ -29,7 +29,7 @@ class Category(StrEnum):
     LOW = "low"
 
 
-_SAID = {
+WORDS = {
     Category.CRITICAL: {"critical", "page", "p0", "p1", "emergency", "fatal", "disaster"},
     Category.HIGH: {"high", "error", "major", "p2"},
     Category.MEDIUM: {"medium", "warning", "warn", "minor", "average", "p3"},
@@ -45,7 +45,7 @@ def category_of(labels: Mapping[str, str]) -> Category:
     """
     for name in CATEGORY_LABELS:
         said = labels.get(name, "").lower()
-        for category, words in _SAID.items():
+        for category, words in WORDS.items():
             if said in words:
                 return category
     return Category.HIGH
@@ -147,8 +147,8 @@ class Silence(msgspec.Struct, frozen=True, kw_only=True):
 class Group(msgspec.Struct, frozen=True, kw_only=True):
     """The alerts of a route that share the values of its `group_by`: what one notification is about.
 
-    `key` is the route's path and the shared labels. `due` is when it is looked at next. `told` are the fingerprints
-    that the last notification said were firing, with the starts of that firing (RFC 3339), `told_at` when that was.
+    `key` is the route's path and the shared labels. `due` is when it is looked at next, `told_at` when it was last
+    notified of. What belongs to it stands in its `Member`s, so that an alert more does not rewrite all of them.
     """
 
     key: str
@@ -157,8 +157,19 @@ class Group(msgspec.Struct, frozen=True, kw_only=True):
     labels: dict[str, str]
     opened: dt.datetime
     due: dt.datetime
-    told: dict[str, str] = {}
     told_at: dt.datetime | None = None
+
+
+class Member(msgspec.Struct, frozen=True, kw_only=True):
+    """An alert that belongs to a group, or to what inhibits others: `key` is made of both, `group` says to which.
+
+    `told` is the start of the firing that the receiver was last told of; None: it was not told, or told that it is over.
+    """
+
+    key: str
+    group: str
+    fingerprint: str
+    told: dt.datetime | None = None
 
 
 class Notice(msgspec.Struct, frozen=True, kw_only=True):
