@@ -52,6 +52,7 @@ _ALONE = {
     "shared_preload_libraries": "",
     "session_preload_libraries": "",
     "local_preload_libraries": "",
+    "max_logical_replication_workers": "0",  # subscriptions in the data would take what is meant for the live ones
     "hot_standby": "off",
     "autovacuum": "off",
     "fsync": "on",

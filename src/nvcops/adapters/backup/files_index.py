@@ -20,6 +20,7 @@ import msgspec
 from nvcops.adapters.backup.index import decode_index
 from nvcops.adapters.backup.pack import Damaged
 from nvcops.adapters.backup.repository import Repository
+from nvcops.adapters.backup.unpack import compare_stored
 from nvcops.core.backups import Entry
 from nvcops.core.catalogue import present
 from nvcops.core.errors import NotFoundError
@@ -94,13 +95,14 @@ def read_index(repository: Repository, id: str) -> FileIndex:  # noqa: A002 - th
 
     Raises:
         NotFoundError: there is no such entry, or it is none of files.
-        Damaged, WrongKey.
+        Damaged, WrongKey: it is not what the catalogue says, or cannot be unsealed.
     """
     entry = next((entry for entry in present(repository.catalogue.entries()) if entry.id == id), None)
-    key = next((stored.key for stored in entry.objects if stored.key.endswith("/index")), "") if entry else ""
-    if entry is None or not key or entry.kind.of_database:
+    kept = next((stored for stored in entry.objects if stored.key.endswith("/index")), None) if entry else None
+    if entry is None or kept is None or entry.kind.of_database:
         raise NotFoundError(f"there are no files of {id!r} in {repository.store.name}", hint="`nvcops backups`")
-    index = decode_index(repository.store, repository.sealing, key, id, FileIndex)
+    index = decode_index(repository.store, repository.sealing, kept.key, id, FileIndex)
+    compare_stored(repository, kept)
     for file in index.files:
         if file.name.startswith("/") or not file.name or ".." in file.name.split("/") or "\0" in file.name:
             raise Damaged(f"the index of {id} names {file.name!r}, which lies outside of it")

@@ -151,8 +151,7 @@ class Unpacking:
         known = {stored.key for stored in entry.objects}
         for stored in entry.objects:
             if stored.key.endswith("/index"):
-                with self.repository.store.open(stored.key) as stream:
-                    HashedReader(stream).compare(stored)
+                compare_stored(self.repository, stored)
         index = read_index(self.repository.store, self.repository.sealing, entry.id)
         if strange := next((pack.key for pack in index.packs if pack.key not in known), None):
             raise Damaged(f"the catalogue does not know {strange}")
@@ -191,6 +190,12 @@ class Unpacking:
             if done.code == 0:
                 return
         raise EvidenceError(f"pg_combinebackup refuses {self.chain[-1].id}: {done.said}", hint=_AUDIT)
+
+
+def compare_stored(repository: Repository, stored: Stored) -> None:
+    """Raise Damaged unless an object is what the catalogue says, byte for byte."""
+    with repository.store.open(stored.key) as stream:
+        HashedReader(stream).compare(stored)
 
 
 _AUDIT = "`nvcops run backup-audit` says what is lost; an older backup may be whole"

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import msgspec
 import pytest
 from files_world import World, draft, tree, world
 
 from nvcops.adapters.backup import files_pack
 from nvcops.adapters.backup.files import fetch_files, keep, store_files
-from nvcops.adapters.backup.files_index import Source
-from nvcops.adapters.backup.pack import Damaged, WrongKey
+from nvcops.adapters.backup.files_index import Source, read_index
+from nvcops.adapters.backup.pack import Damaged, WrongKey, seal
 from nvcops.core.backups import Kind
 from nvcops.core.errors import LockHeld, NotFoundError, StateError
 
@@ -148,6 +149,18 @@ def test_a_damaged_pack_leaves_nothing(ship: World) -> None:
     data[len(data) // 2] ^= 0xFF
     pack.write_bytes(data)
     with pytest.raises(Damaged):
+        fetch_files(ship.repository, "one-A", ship.folder / "back")
+    assert not (ship.folder / "back").exists()
+
+
+def test_an_index_that_somebody_wrote_anew_is_refused(ship: World) -> None:
+    """It is whole, and not what was entered: whoever may write the repository must not decide what is put back."""
+    entry = keep(ship.repository, draft("one-A", Kind.APPLICATION), listed(filled(ship))).entry
+    index = read_index(ship.repository, "one-A")
+    other = [msgspec.structs.replace(file, mode=0o4755) for file in index.files]
+    forged = msgspec.json.encode(msgspec.structs.replace(index, files=tuple(other)))
+    ship.repository.store.put(entry.objects[-1].key, seal([forged], ship.repository.sealing))
+    with pytest.raises(Damaged, match="is not what was stored"):
         fetch_files(ship.repository, "one-A", ship.folder / "back")
     assert not (ship.folder / "back").exists()
 

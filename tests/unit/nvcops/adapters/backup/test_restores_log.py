@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 
+import msgspec
 import pytest
 
 from nvcops.adapters.backup.restores_log import Log, branches_with_log, choose, find_way
@@ -15,6 +16,7 @@ NOON = dt.datetime(2026, 11, 22, 12, tzinfo=dt.UTC)
 BACKUP = DatabaseBackup(
     system_identifier="7", major=17, timeline=1, start_lsn="0/3000028", stop_lsn="0/3000100", stop_time=NOON
 )
+NOW_COPIED = NOON + dt.timedelta(days=3)
 BRANCHES = {2: {1: 0x5400000}}  # in the middle of the segment 5
 
 
@@ -27,9 +29,9 @@ def segment(timeline: int, number: int, *, partial: bool = False) -> Segment:
     )
 
 
-def chosen(*segments: Segment, to: RestoreTarget | None = None) -> Log:
+def chosen(*segments: Segment, to: RestoreTarget | None = None, everything: bool = False) -> Log:
     way = find_way(BACKUP, branches_with_log(BRANCHES, segments))
-    return choose(way, segments, [], BACKUP, to or RestoreTarget(), everything=False)
+    return choose(way, segments, [], BACKUP, to or RestoreTarget(), everything=everything)
 
 
 def names(log: Log) -> list[str]:
@@ -54,3 +56,12 @@ def test_a_timeline_of_which_nothing_but_its_history_came_leads_nowhere_yet() ->
     log = chosen(segment(1, 3), segment(1, 4), segment(1, 5, partial=True))
     assert names(log) == ["1-3", "1-4", "1-5"]
     assert [leg.timeline for leg in log.way] == [1]
+
+
+def test_when_all_of_the_log_is_asked_for_a_gap_is_not_taken_for_its_end() -> None:
+    """The repository was copied, and every file is as young as the copy: it seems to reach far beyond any point."""
+    files = [msgspec.structs.replace(segment(1, number), modified=NOW_COPIED) for number in (3, 4, 6, 7)]
+    to = RestoreTarget(time=NOON + dt.timedelta(minutes=6))
+    assert names(chosen(*files, to=to)) == ["1-3"]
+    with pytest.raises(StateError, match="000000010000000000000005 is missing"):
+        chosen(*files, to=to, everything=True)
