@@ -158,10 +158,11 @@ def parse_plain(body: bytes) -> list[Said]:
 def plain(
     at: At, *, source: str, name: str = "", time: Any = None, over: bool = False, known: Mapping[str, str] | None = None
 ) -> Said:
-    """An alert from an object: `name` or `alertname`, and what it likes of `status` (firing, resolved), `severity`,
-    `service`, `summary`, `description`, `runbook`, `labels`, `annotations`, `starts`, `ends`, `url` and `id`.
+    """An alert from an object.
 
-    It is known by `id`, else by its labels without what grades it: who says that it is over need not grade it again.
+    It has a `name` (or `alertname`), and what it likes of `status` (firing, resolved), `severity`, `service`,
+    `summary`, `description`, `runbook`, `labels`, `annotations`, `starts`, `ends`, `url` and `id`. It is known by `id`,
+    else by its labels without what grades it: who says that it is over need not grade it again.
     """
     labels = at["labels"].labels()
     given = {
