@@ -14,8 +14,8 @@ from nvcops.core.units import Seconds
 ProbeKind = Literal["http", "tcp", "sql", "tls", "process", "disk", "queue", "replication", "cache", "proxy", "payment"]
 
 # The figures that looks read are kept beside the services' series, as gauges of this name of a service of that name,
-# with the labels `probe` and `kind`. Disk: the share used. SQL: the share of the connections in use. Replication:
-# seconds behind. Queue: how many wait. TLS: days until the certificate ends. Other kinds: what they like.
+# with the labels `probe` and `kind`. Disk: the share used. TLS: days until the certificate ends. Replication: seconds
+# behind; of a slot, the bytes that it keeps. SQL and queue: what the query answers. Other kinds: what they like.
 WATCHED = "nvcops"
 PROBE_VALUE = "nvcops_probe_value"
 
