@@ -15,7 +15,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import msgspec
@@ -23,7 +23,7 @@ import msgspec
 from nvcops.adapters.backup.local import LocalStore
 from nvcops.adapters.backup.store import Store
 from nvcops.adapters.evidence.files import private_folder, unusable
-from nvcops.core.errors import LockHeld, NvcopsError
+from nvcops.core.errors import LockHeld, NotFoundError, NvcopsError
 
 LEASE_S = 60.0
 
@@ -36,16 +36,24 @@ class Lease(msgspec.Struct, frozen=True):
 
 
 class Hold:
-    """A lock that is held. `check()` before what must not be done by two."""
+    """A lock that is held. `check()` before what must not be done by two. `until`: when a lease counts as lost."""
 
-    def __init__(self, what: str) -> None:
+    def __init__(self, what: str, until: float | None = None) -> None:
         self._what = what
+        self.until = until
         self.lost = threading.Event()
 
     def check(self) -> None:
         """Raise LockHeld when the lock could not be kept."""
-        if self.lost.is_set():
-            raise LockHeld(f"the lock {self._what} ran out: the repository was out of reach", hint="begin again")
+        if self.lost.is_set() or self.over:
+            raise LockHeld(
+                f"the lock {self._what} ran out: the repository was out of reach, or we stood still", hint="begin again"
+            )
+
+    @property
+    def over(self) -> bool:
+        """Whether it was not renewed in time: somebody else may have it."""
+        return self.until is not None and _clock() > self.until
 
 
 @contextmanager
@@ -79,8 +87,9 @@ def hold_file(path: Path, what: str, *, wait_s: float = 0.0) -> Iterator[Hold]:
     try:
         if not _locked(handle, wait_s):
             raise _held(what, os.pread(handle, 200, 0).decode(errors="replace").strip())
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, _myself().encode(), 0)
+        with suppress(OSError):  # the disk may be full: who holds it is not said then
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, _myself().encode(), 0)
         yield Hold(what)
     finally:
         os.close(handle)
@@ -101,9 +110,9 @@ def _locked(handle: int, wait_s: float) -> bool:
 
 @contextmanager
 def _leased(store: Store, what: str, lease_s: float) -> Iterator[Hold]:
-    myself = f"{_myself()} ({secrets.token_hex(4)})"
+    myself, until = f"{_myself()} ({secrets.token_hex(4)})", _clock() + lease_s / 2
     number = _taken_lease(store, what, myself, lease_s)
-    held, ending = Hold(f"{what} of {store.name}"), threading.Event()
+    held, ending = Hold(f"{what} of {store.name}", until), threading.Event()
     keeper = threading.Thread(target=_keep, args=(store, number, myself, lease_s, ending, held), daemon=True)
     keeper.start()
     try:
@@ -111,15 +120,19 @@ def _leased(store: Store, what: str, lease_s: float) -> Iterator[Hold]:
     finally:
         ending.set()
         keeper.join(lease_s)
-        if not held.lost.is_set():
-            store.put(number, [_lease(myself, 0)])  # over: the next one need not wait
+        if not held.lost.is_set() and not held.over:
+            with suppress(NvcopsError):  # what was done under it is done: it runs out by itself
+                store.put(number, [_lease(myself, 0)])  # over: the next one need not wait
 
 
 def _taken_lease(store: Store, what: str, myself: str, lease_s: float) -> str:
     """The key of the lease that is ours now."""
     kept = [file.key for file in store.list(f"locks/{what}/")]
     if kept:
-        lease = msgspec.json.decode(store.read(kept[-1]), type=Lease)
+        try:
+            lease = msgspec.json.decode(store.read(kept[-1]), type=Lease)
+        except NotFoundError:
+            raise _held(f"{what} of {store.name}", "somebody who was quicker") from None
         if lease.until > dt.datetime.now(dt.UTC):
             raise _held(f"{what} of {store.name}", lease.holder)
     number = int(kept[-1].rpartition("/")[2]) + 1 if kept else 1
@@ -128,23 +141,29 @@ def _taken_lease(store: Store, what: str, myself: str, lease_s: float) -> str:
         store.put(key, [_lease(myself, lease_s)], exclusive=True)
     except LockHeld:
         raise _held(f"{what} of {store.name}", "somebody who was quicker") from None
+    if [file.key for file in store.list(f"locks/{what}/")][-1] != key:  # others came and went since we looked
+        store.delete([key])
+        raise _held(f"{what} of {store.name}", "somebody who was quicker")
     store.delete(kept)
     return key
 
 
 def _keep(store: Store, key: str, myself: str, lease_s: float, ending: threading.Event, held: Hold) -> None:
-    """Write the lease again three times in its life; when it ran out, say so."""
-    until = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=lease_s / 2)
+    """Write the lease again three times in its life; one that ran out is not ours any more, and not written again."""
     while not ending.wait(lease_s / 6):
-        began = dt.datetime.now(dt.UTC)
-        try:
-            store.put(key, [_lease(myself, lease_s)])
-            until = began + dt.timedelta(seconds=lease_s / 2)
-        except NvcopsError:
-            pass  # out of reach for a moment: the next beat tries again
-        if dt.datetime.now(dt.UTC) > until:
+        began = _clock()
+        if not held.over:
+            with suppress(NvcopsError):  # out of reach for a moment: the next beat tries again
+                store.put(key, [_lease(myself, lease_s)])
+                held.until = began + lease_s / 2
+        if held.over:
             held.lost.set()
             return
+
+
+def _clock() -> float:
+    """Seconds that nobody sets, and that go on while the machine sleeps."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def _lease(holder: str, seconds: float) -> bytes:

@@ -92,3 +92,45 @@ def test_a_dead_holders_lease_runs_out_and_one_of_many_takes_it(tmp_path: Path) 
             except LockHeld:
                 assert time.monotonic() < end
                 time.sleep(0.05)
+
+
+def test_a_lease_that_ran_out_while_we_stood_still_is_not_taken_back(tmp_path: Path) -> None:
+    """Somebody else may have it by then: renewing it would make two of us."""
+    store = Bucket(tmp_path / "bucket")
+    with hold(store, "backup", lease_s=LEASE_S) as held:
+        key = next(store.list("locks/")).key
+        held.until = 0.0  # as after a stop of minutes
+        before = store.read(key)
+        with pytest.raises(LockHeld, match="ran out"):
+            held.check()
+        assert held.lost.wait(30)
+        assert store.read(key) == before
+
+
+@pytest.mark.parametrize("when", ["before it reads", "after it has read"])
+def test_whoever_looked_before_others_came_and_went_does_not_take_a_number_of_the_past(
+    tmp_path: Path, when: str
+) -> None:
+    store = Bucket(tmp_path / "bucket")
+    with hold(store, "backup", lease_s=LEASE_S):
+        pass
+    seen = list(store.list("locks/backup/"))
+    over = store.read(seen[0].key)
+    with hold(store, "backup", lease_s=LEASE_S):
+        pass
+    with hold(store, "backup", lease_s=60) as held:
+        listed = iter([seen])
+        store.list = lambda prefix: iter(next(listed, None) or LocalStore(tmp_path / "bucket").list(prefix))
+        if when == "after it has read":
+            store.read = lambda _: over
+        with pytest.raises(LockHeld, match="quicker"), hold(store, "backup", lease_s=LEASE_S):
+            pass
+        held.check()
+        assert [file.key for file in store.list("locks/")] == ["locks/backup/00000003"]
+
+
+def test_what_was_done_under_a_lease_is_done_though_it_cannot_be_given_back(tmp_path: Path) -> None:
+    store = Bucket(tmp_path / "bucket")
+    with hold(store, "backup", lease_s=60) as held:
+        held.check()
+        store.away = True
