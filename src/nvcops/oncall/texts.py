@@ -1,0 +1,83 @@
+"""What a person reads at three in the morning: one line that fits a short message, and the details below it."""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import re
+from collections.abc import Sequence
+from zoneinfo import ZoneInfo
+
+from nvcops.core.evidence.entry import ID_LENGTH_MAX
+
+LINE_MAX = 160  # characters of one short message
+BODY_MAX = 4_000
+_PLAIN = str.maketrans(
+    {"–": "-", "—": "-", "‘": "'", "’": "'", "“": '"', "”": '"', "…": "...", "\u00a0": " "}
+)  # what a short message has no letter for makes it less than half as long
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,47}")
+
+
+def stamp(at: dt.datetime) -> str:
+    """A moment as a part of an id.
+
+    >>> stamp(dt.datetime(2026, 11, 23, 7, 13, tzinfo=dt.UTC))
+    '20261123T071300Z'
+    """
+    fraction = f".{at.microsecond:06}" if at.microsecond else ""
+    return f"{at.astimezone(dt.UTC):%Y%m%dT%H%M%S}{fraction}Z"
+
+
+def slug(text: str) -> str:
+    """A text as a part of an id: itself where it is a short name, else 16 digits of its hash.
+
+    >>> slug("incident/12"), slug('root/{service="bank"}')
+    ('incident-12', '239cbc92f1e937e2')
+    """
+    name = text.replace("/", "-")
+    return name if _NAME.fullmatch(name) else hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def entry_id(kind: str, *causes: str) -> str:
+    """The id of an entry of the evidence, made of what caused it.
+
+    >>> entry_id("page.asked", "incident-12-20261123T071300Z", "r0s1")
+    'page.asked/incident-12-20261123T071300Z/r0s1'
+    """
+    whole = "/".join((kind, *causes))
+    if len(whole) <= ID_LENGTH_MAX and all("!" <= letter <= "~" for letter in whole):
+        return whole
+    return f"{kind}/{hashlib.sha256(whole.encode()).hexdigest()}"
+
+
+def moment(at: dt.datetime, zone: str) -> str:
+    """A moment as people of the platform's time zone say it.
+
+    >>> moment(dt.datetime(2026, 11, 23, 7, 13, tzinfo=dt.UTC), "America/New_York")
+    'Mon 23 Nov 02:13 EST'
+    """
+    return f"{at.astimezone(ZoneInfo(zone)):%a %d %b %H:%M %Z}"
+
+
+def line(mark: str, what: str, *rest: str) -> str:
+    r"""One line of at most LINE_MAX characters: the mark and the rest stand in full, the middle is cut.
+
+    >>> line("P0 #12", "Payments fail.", "Since 02:13 EST", "Ack: nvcops ack 12")
+    'P0 #12: Payments fail. Since 02:13 EST. Ack: nvcops ack 12'
+    >>> cut = line("P0 #12", "x" * 200, "Ack: nvcops ack 12")
+    >>> len(cut), cut[-30:]
+    (160, 'xxxxxxxx... Ack: nvcops ack 12')
+    >>> line("HIGH", "two\nlines – of text")
+    'HIGH: two lines - of text'
+    """
+    said = " ".join(what.translate(_PLAIN).split()).rstrip(".")
+    tail = ". ".join(rest)
+    left = max(0, LINE_MAX - len(mark) - len(tail) - 4)
+    said = said if len(said) <= left else said[: max(0, left - 2)].rstrip() + ".."
+    return f"{mark}: {said}. {tail}" if tail else f"{mark}: {said}"
+
+
+def body(paragraphs: Sequence[str]) -> str:
+    """The details: what is not empty, each on lines of its own, at most BODY_MAX characters."""
+    whole = "\n\n".join(paragraph.strip() for paragraph in paragraphs if paragraph.strip())
+    return whole if len(whole) <= BODY_MAX else whole[: BODY_MAX - 3] + "..."
