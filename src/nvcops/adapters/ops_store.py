@@ -9,12 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from nvcops.adapters.evidence.outbox import create_outbox, drain
-from nvcops.core.errors import EvidenceError, StateError
+from nvcops.core.errors import StateError
 from nvcops.core.evidence import Log
-from nvcops.core.evidence.entry import decode
 
 _SCHEMA = Path(__file__).with_name("ops_schema.sql")
 _VERSION = 2
@@ -80,25 +77,7 @@ class OpsStore:
     def drain(self, log: Log) -> int:
         """Move the evidence of committed changes into the log; the number of entries."""
         with self._turn, self._sentence("written"):
-            try:
-                return drain(self._connection, log)
-            except EvidenceError:
-                return self._drain_one_by_one(log)
-
-    def _drain_one_by_one(self, log: Log) -> int:
-        """The log refuses one of the entries, as one that holds a secret: it is withheld, and the log says so."""
-        moved = 0
-        for row in self.rows("SELECT seq, entry FROM evidence_outbox ORDER BY seq"):
-            entry = decode(row["entry"].encode())
-            try:
-                log.append([entry])
-            except EvidenceError as error:
-                withheld = {"kind": entry.kind, "reason": error.sentence}
-                said = {"id": f"{entry.id}/withheld", "kind": "entry.withheld", "body": withheld, "subject": ""}
-                log.append([msgspec.structs.replace(entry, **said)])
-            self._connection.execute("DELETE FROM evidence_outbox WHERE seq = ?", (row["seq"],))
-            moved += 1
-        return moved
+            return drain(self._connection, log)
 
     def rows(self, sql: str, *parameters: Any) -> list[sqlite3.Row]:
         """The rows of a query, at most 10,000."""

@@ -72,11 +72,17 @@ class Records(Protocol):
     def reading(self) -> AbstractContextManager[Reading]:
         """What stands there now, of one moment."""
 
-    def claim(self, worker: str, at: dt.datetime, lease_until: dt.datetime, *, limit: int) -> Sequence[str]:
+    def claim(
+        self, worker: str, at: dt.datetime, lease_until: dt.datetime, *, limit: int, besides: Sequence[str] = ()
+    ) -> Sequence[str]:
         """Lease up to `limit` messages that are due (WAITING, or SENDING with a lease that ended), the oldest first.
 
-        Answers their ids. A conditional update says who won: of two workers one gets a message.
+        Answers their ids; each has one attempt more from now on. Those `to` somebody of `besides` are left for later.
+        A conditional update says who won: of two workers one gets a message.
         """
+
+    def wait(self, seconds: float) -> bool:
+        """Wait until this process has written a message, `seconds` at most; whether it has."""
 
     def drain(self, log: Any) -> int:
         """Move the evidence of committed changes into the log; the number of entries."""

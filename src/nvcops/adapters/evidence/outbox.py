@@ -7,9 +7,12 @@ Works on any DB-API connection to SQLite or PostgreSQL.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from nvcops.core.errors import UsageError
+import msgspec
+
+from nvcops.core.errors import EvidenceError, UsageError
 from nvcops.core.evidence.entry import Entry, Log, decode, encode
 
 BATCH = 1_000
@@ -37,28 +40,59 @@ def enqueue(connection: Any, entry: Entry) -> None:
     connection.execute(statement, (encode(entry).decode(),))
 
 
+def waiting(connection: Any) -> dict[int, Entry]:
+    """The oldest entries that were committed, at most `BATCH`, by their number."""
+    rows = connection.execute(
+        f"SELECT seq, entry FROM evidence_outbox ORDER BY seq LIMIT {BATCH}"  # noqa: S608 - a constant
+    ).fetchall()
+    return {seq: decode(entry.encode()) for seq, entry in rows}
+
+
+def forget(connection: Any, numbers: Sequence[int]) -> None:
+    """Take out entries that the log has; the caller commits."""
+    marks = ", ".join([_MARK[_driver(connection)]] * len(numbers))
+    connection.execute(f"DELETE FROM evidence_outbox WHERE seq IN ({marks})", numbers)  # noqa: S608 - question marks
+
+
+def append(log: Log, entries: Sequence[Entry]) -> None:
+    """Append entries; one that the log refuses, as one that holds a secret, is withheld, and the log says so.
+
+    Raises:
+        StateError: they could be kept nowhere.
+    """
+    try:
+        log.append(entries)
+    except EvidenceError:
+        for entry in entries:
+            _append_one(log, entry)
+
+
+def _append_one(log: Log, entry: Entry) -> None:
+    try:
+        log.append([entry])
+    except EvidenceError as error:
+        withheld = {"kind": entry.kind, "reason": error.sentence}
+        said = {"id": f"{entry.id}/withheld", "kind": "entry.withheld", "body": withheld, "subject": ""}
+        log.append([msgspec.structs.replace(entry, **said)])
+
+
 def drain(connection: Any, log: Log) -> int:
     """Move what was committed into the log, in order; the number of entries. Commits its own deletions.
 
     Raises:
         UsageError: the connection is inside a transaction: its entries are not committed yet.
-        StateError, EvidenceError: what `log.append` raises; what was not appended stays.
+        StateError: what was not appended stays.
     """
     driver, moved = _driver(connection), 0
     if _in_transaction(connection, driver):
         raise UsageError("the outbox is drained outside of a transaction", hint="commit first")
-    while True:
-        rows = connection.execute(
-            f"SELECT seq, entry FROM evidence_outbox ORDER BY seq LIMIT {BATCH}"  # noqa: S608 - a constant
-        ).fetchall()
-        if not rows:
-            connection.commit()
-            return moved
-        log.append([decode(entry.encode()) for _, entry in rows])
-        marks = ", ".join([_MARK[driver]] * len(rows))
-        connection.execute(f"DELETE FROM evidence_outbox WHERE seq IN ({marks})", [seq for seq, _ in rows])  # noqa: S608 - question marks
+    while entries := waiting(connection):
+        append(log, list(entries.values()))
+        forget(connection, list(entries))
         connection.commit()
-        moved += len(rows)
+        moved += len(entries)
+    connection.commit()
+    return moved
 
 
 def _driver(connection: Any) -> str:
