@@ -84,8 +84,8 @@ class NativeRestores:
         if done is not None and (_kept(plan, Replayed) is not None or _is_of_this_boot(plan)):
             return done
         self._works.note(plan)
-        for kind in (Unpacked, _Laid):
-            (plan.work / _FILES[kind]).unlink(missing_ok=True)
+        for name in _FILES.values():
+            (plan.work / name).unlink(missing_ok=True)
         tools = self._tools(plan)
         private_folder(plan.work.parent if plan.purpose is Purpose.DRILL else plan.work)
         plan.work.mkdir(mode=0o700, exist_ok=True)
@@ -368,10 +368,14 @@ _FILES: Mapping[type, str] = {
 def _kept(plan: RestorePlan, kind: type[T]) -> T | None:
     """What an earlier attempt at this part of the restore came to.
 
+    A drill forces nothing to the disk: what it did before the machine was started anew is not there.
+
     Raises:
         StateError: it was written, and cannot be read.
     """
     path = plan.work / _FILES[kind]
+    if _quiet(plan) and not _is_of_this_boot(plan):
+        return None
     try:
         return msgspec.json.decode(path.read_bytes(), type=kind)
     except FileNotFoundError:
