@@ -24,6 +24,7 @@ from nvcops.core.target import Answer, Question
 
 _BODY_BYTES_MAX = 1 << 20
 _AT_ONCE_MAX = 256
+Headers = Sequence[tuple[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,52 +93,99 @@ class HttpServices:
 
 
 async def exchange(address: Address, path: str, body: bytes | None = None) -> Answer:
-    """GET a path, or POST a JSON body to it.
+    """GET a path, or POST a JSON body to it, on a connection of its own.
 
     Raises:
         TargetError: no answer within the address's deadline, or none that is HTTP.
     """
-    where = address.where(path)
+    conversation = Conversation(address, keep=False)
     try:
-        async with asyncio.timeout(address.deadline_s):
-            return await _exchanged(address, path, body)
-    except TimeoutError as error:
-        raise DeadlineExceeded(f"{where} did not answer within {address.deadline_s:g} s") from error
-    except ssl.SSLCertVerificationError as error:
-        raise Unreachable(f"{where} shows a certificate that is not trusted: {error.verify_message}") from error
-    except h11.RemoteProtocolError as error:
-        raise Refused(f"{where} did not speak HTTP: {error}") from error
-    except OSError as error:
-        raise Unreachable(f"{where} does not answer: {reason(error)}") from error
-
-
-async def _exchanged(address: Address, path: str, body: bytes | None) -> Answer:
-    host, port, tls = address.host, address.port, address.tls
-    reader, writer = await asyncio.open_connection(host, port, ssl=tls, server_hostname=host if tls else None)
-    try:
-        connection = h11.Connection(h11.CLIENT)
-        started = perf_counter()
-        writer.write(_request(connection, address, path, body))
-        status, said = await _response(connection, reader, address.where(path))
-        return Answer(status, perf_counter() - started, said, dt.datetime.now(dt.UTC))
+        return await conversation.exchange(path, body)
     finally:
-        writer.transport.abort()  # the answer is whole, or there is none: nothing to wait for
+        conversation.close()
 
 
-def _request(connection: h11.Connection, address: Address, path: str, body: bytes | None) -> bytes:
-    headers = [
-        ("Host", address.authority),
-        ("User-Agent", "nvcops"),
-        ("Accept", "application/json, text/plain;version=0.0.4, */*;q=0.1"),
-        ("Connection", "close"),
-    ]
-    if body is None:
-        request = h11.Request(method="GET", target=address.prefix + path, headers=headers)
-        return (connection.send(request) or b"") + (connection.send(h11.EndOfMessage()) or b"")
-    headers += [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
-    request = h11.Request(method="POST", target=address.prefix + path, headers=headers)
-    events = (request, h11.Data(data=body), h11.EndOfMessage())
-    return b"".join(connection.send(event) or b"" for event in events)
+class Conversation:
+    """One exchange after the other with an address, on one connection for as long as it lasts."""
+
+    def __init__(self, address: Address, *, keep: bool = True) -> None:
+        self.address = address
+        self._headers = [
+            ("Host", address.authority),
+            ("User-Agent", "nvcops"),
+            ("Accept", "application/json, text/plain;version=0.0.4, */*;q=0.1"),
+            ("Connection", "keep-alive" if keep else "close"),
+        ]
+        self._protocol = h11.Connection(h11.CLIENT)
+        self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+
+    @property
+    def opened(self) -> bool:
+        """Whether there is a connection, as far as we know."""
+        return self._streams is not None and not self._streams[0].at_eof()
+
+    async def exchange(self, path: str, body: bytes | None = None, headers: Headers = ()) -> Answer:
+        """GET a path, or POST a JSON body to it. After an error the next one begins on a new connection.
+
+        Raises:
+            TargetError: no answer within the address's deadline, or none that is HTTP.
+        """
+        address, where, whole = self.address, self.address.where(path), False
+        try:
+            async with asyncio.timeout(address.deadline_s):
+                answer = await self._exchanged(path, body, headers)
+        except TimeoutError as error:
+            raise DeadlineExceeded(f"{where} did not answer within {address.deadline_s:g} s") from error
+        except ssl.SSLCertVerificationError as error:
+            raise Unreachable(f"{where} shows a certificate that is not trusted: {error.verify_message}") from error
+        except h11.RemoteProtocolError as error:
+            raise Refused(f"{where} did not speak HTTP: {error}") from error
+        except OSError as error:
+            raise Unreachable(f"{where} does not answer: {reason(error)}") from error
+        else:
+            whole = True
+            return answer
+        finally:
+            if not whole or not self._again():
+                self.close()
+
+    def close(self) -> None:
+        """Let go of the connection at once: every answer that is wanted was read."""
+        if self._streams is not None:
+            self._streams[1].transport.abort()
+            self._streams = None
+
+    def _again(self) -> bool:
+        """Whether the connection may carry another exchange; then it is ready for it."""
+        if self._protocol.our_state is not h11.DONE or self._protocol.their_state is not h11.DONE:
+            return False
+        self._protocol.start_next_cycle()
+        return True
+
+    async def _exchanged(self, path: str, body: bytes | None, headers: Headers) -> Answer:
+        reader, writer = await self._connected()
+        started = perf_counter()
+        writer.write(self._request(path, body, headers))
+        status, said = await _response(self._protocol, reader, self.address.where(path))
+        return Answer(status, perf_counter() - started, said, dt.datetime.now(dt.UTC))
+
+    async def _connected(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        if self._streams is None or not self.opened:
+            self.close()
+            host, port, tls = self.address.host, self.address.port, self.address.tls
+            self._streams = await asyncio.open_connection(host, port, ssl=tls, server_hostname=host if tls else None)
+            self._protocol = h11.Connection(h11.CLIENT)
+        return self._streams
+
+    def _request(self, path: str, body: bytes | None, headers: Headers) -> bytes:
+        connection, target, said = self._protocol, self.address.prefix + path, [*self._headers, *headers]
+        if body is None:
+            request = h11.Request(method="GET", target=target, headers=said)
+            return (connection.send(request) or b"") + (connection.send(h11.EndOfMessage()) or b"")
+        said += [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
+        request = h11.Request(method="POST", target=target, headers=said)
+        events = (request, h11.Data(data=body), h11.EndOfMessage())
+        return b"".join(connection.send(event) or b"" for event in events)
 
 
 async def _response(connection: h11.Connection, reader: asyncio.StreamReader, where: str) -> tuple[int, bytes]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from ipaddress import ip_address
 
+from nvcops.core.manifest.contradictions_probes import watched
 from nvcops.core.manifest.lines import Place
 from nvcops.core.manifest.operations import Contact, ObjectiveEntry
 from nvcops.core.manifest.tables import Manifest
@@ -20,7 +21,7 @@ def operations(manifest: Manifest) -> Iterator[Mistake]:
     yield from _policies(manifest)
     yield from _informed(manifest)
     yield from _objectives(manifest)
-    yield from _watched(manifest)
+    yield from watched(manifest)
     yield from _listening(manifest)
 
 
@@ -113,14 +114,6 @@ def _objective(place: Place, objective: ObjectiveEntry) -> Iterator[Mistake]:
         yield (*place, "indicator"), "a threshold is of latency, and latency needs one", 'threshold = "250 ms"'
     if bool(objective.good) != (objective.indicator == "outcomes"):
         yield (*place, "indicator"), "`good` is of outcomes, and outcomes need it", 'good = ["settled"]'
-
-
-def _watched(manifest: Manifest) -> Iterator[Mistake]:
-    services = {service.name for service in manifest.services}
-    for index, probe in enumerate(manifest.watch.probes):
-        if probe.service is not None and probe.service not in services:
-            place: Place = ("watch", "probes", index, "service")
-            yield place, f"there is no service {probe.service!r}", f"there: {', '.join(sorted(services)) or 'none'}"
 
 
 def _listening(manifest: Manifest) -> Iterator[Mistake]:

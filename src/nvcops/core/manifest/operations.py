@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import datetime as dt
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import msgspec
 
 from nvcops.core.alerts import Category
 from nvcops.core.incidents import Severity
 from nvcops.core.manifest.base import HostAndPort, Name, Port, Table, Url
+from nvcops.core.manifest.probe_options import PathOptions
 from nvcops.core.schedule import When
 from nvcops.core.units import Ratio, Seconds
 from nvcops.core.watch import ProbeKind
@@ -69,7 +70,7 @@ class ProbeEntry(Table, frozen=True, kw_only=True):
     recoveries: Positive | None = None
     category: Category = Category.CRITICAL
     labels: dict[str, str] = msgspec.field(default_factory=dict)
-    options: dict[str, Any] = msgspec.field(default_factory=dict)
+    options: PathOptions = msgspec.field(default_factory=PathOptions)  # see manifest.probe_options
 
 
 class WatchEntry(Table, frozen=True, kw_only=True):

@@ -14,6 +14,7 @@ from nvcops.core.errors import ManifestError
 from nvcops.core.manifest.base import CacheUrl, HostAndPort, HttpPath, Name, Repository, Url
 from nvcops.core.manifest.contradictions import contradictions
 from nvcops.core.manifest.lines import Place, line_of
+from nvcops.core.manifest.probe_options import PathOptions
 from nvcops.core.manifest.tables import Manifest, ProcedureEntry
 from nvcops.core.schedule import HolidayCountry, TimeRange, When
 from nvcops.core.units import Count, Quantity
@@ -49,8 +50,8 @@ def _reader(folder: Path) -> Any:
                 return folder / Path(written).expanduser()
             except RuntimeError as error:
                 raise ValueError(f"{written!r}: there is no such home folder") from error
-        if kind is Repository:
-            return Repository.read(written, folder)
+        if kind is Repository or kind is PathOptions:
+            return kind.read(written, folder)
         if issubclass(kind, Quantity | Count | When | TimeRange | HolidayCountry):
             return kind.read(written)
         raise ValueError(f"{written!r} cannot stand here")
