@@ -20,7 +20,19 @@ if TYPE_CHECKING:
 # More users than this share customers, as a person shares theirs with a telephone: signing in is dear on purpose.
 CUSTOMERS_MAX = 1000
 CUSTOMERS_MIN = 100
+HOUSE_CUSTOMERS = 2  # the bank's own, who pay each other so that somebody notices when nobody can
 _ROLES = ("owner", "service", "readonly", "auditor")
+
+
+@dataclass(frozen=True)
+class House:
+    """The bank's own customer: signs in as `login`, and pays from `account` to the `other` one's."""
+
+    login: str
+    account: int
+    other: int
+    currency: str
+    password_file: Path
 
 
 @dataclass
@@ -34,7 +46,7 @@ class BankData:
 
     @property
     def customers(self) -> int:
-        """How many customers the bank has at least."""
+        """How many customers the bank has at least, its own not counted."""
         return max(CUSTOMERS_MIN, min(self.users, CUSTOMERS_MAX))
 
     def prepare(self) -> None:
@@ -43,7 +55,7 @@ class BankData:
         passwords = {f"NVCBANK_{role.upper()}_PASSWORD_FILE": self._password_file(role) for role in _ROLES}
         bank.run("migrate", env={**admin, **passwords})
         seed = {"NVCBANK_SEED_PASSWORD_FILE": self._password_file("customers")}
-        bank.run("seed", "--customers", str(self.customers), env={**admin, **seed})
+        bank.run("seed", "--customers", str(self.customers + HOUSE_CUSTOMERS), env={**admin, **seed})
         self._write_roster()
 
     def service_environment(self, instance: str) -> dict[str, str]:
@@ -74,16 +86,24 @@ class BankData:
             ).fetchall()
         return [str(row[0]) for row in rows]
 
+    def house(self) -> House:
+        """The bank's own customers: the first two."""
+        (login, account, currency), (_, other, _) = self._accounts(0, HOUSE_CUSTOMERS)
+        return House(login, account, other, currency, self.layout.secret_file("customers"))
+
     def _write_roster(self) -> None:
+        write_private(self.roster_file, json.dumps(self._accounts(HOUSE_CUSTOMERS, self.customers)))
+
+    def _accounts(self, offset: int, limit: int) -> list[tuple[str, int, str]]:
+        """Login, account number and currency of customers who may pay, in the order in which they came."""
         with self.databases.primary.connect(database_roles.DATABASE) as connection:
-            rows = connection.execute(
+            return connection.execute(
                 "SELECT c.login, min(a.id), min(a.currency) FROM bank.customer c"
                 " JOIN bank.account a ON a.customer_id = c.id"
                 " WHERE c.kyc_state = 'verified' AND NOT a.blocked AND a.currency = 'EUR'"
-                " GROUP BY c.id ORDER BY c.id LIMIT %s",
-                [self.customers],
+                " GROUP BY c.id ORDER BY c.id OFFSET %s LIMIT %s",
+                [offset, limit],
             ).fetchall()
-        write_private(self.roster_file, json.dumps(rows))
 
     def _password_file(self, name: str) -> str:
         self.layout.secret(name)

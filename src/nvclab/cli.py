@@ -181,6 +181,37 @@ def logs(part: str | None, folder: Path, lines: int) -> None:
         click.echo(tail(path, lines))
 
 
+@cli.command()
+@_folder
+@_json
+def pages(folder: Path, as_json: bool) -> None:
+    """Show what arrived at everybody's telephone, the oldest first."""
+    from nvclab.pager.pages import read
+
+    found = read(Layout(folder.absolute()).pages)
+    if as_json:
+        click.echo(json.dumps([asdict(page) for page in found], indent=2))
+        return
+    for page in found:
+        stamp = time.strftime("%H:%M:%S", time.localtime(page.time))
+        said = page.title or page.message or json.dumps(page.body)
+        click.echo(f"{stamp}  {page.path:<32}{page.way:<8}{said.splitlines()[0] if said else ''}")
+
+
+@cli.command()
+@click.argument("way", type=click.Choice(["take", "refuse", "hang", "slow", "close"]))
+@_folder
+@click.option("--seconds", type=click.FloatRange(0, 600), default=5.0, show_default=True, help="How slow slow is.")
+@click.option("--only", default="/", show_default=True, help="For those whose path begins so, as /dana/push.")
+def pager(way: str, folder: Path, seconds: float, only: str) -> None:
+    """Let the receiver of pages take them, refuse them, hang, be slow, or hang up."""
+    from nvclab.pager.pages import Behaviour, Way
+    from nvclab.pager.part import behave
+
+    now = behave(_ask(folder, {"command": "status"})["status"]["ports"]["pager"], Behaviour(Way(way), seconds, only))
+    click.echo(f"the pager's way with {now.only} is now: {now.way}")
+
+
 @cli.command("part")
 @click.argument("verb", type=click.Choice(["start", "stop", "running", "rebuild"]))
 @click.argument("name")

@@ -14,6 +14,7 @@ from nvclab.cluster import Cluster
 from nvclab.customers.part import Customers
 from nvclab.keeper import Keeper, Part
 from nvclab.layout import INSTANCES, Layout, Record, remove_runtime
+from nvclab.pager.part import Pager
 from nvclab.pair import Pair
 from nvclab.parts.bank import Instance
 from nvclab.parts.haproxy import HAProxy
@@ -57,6 +58,7 @@ class DataCentre:
     cache: Valkey = field(init=False)
     proxy: HAProxy = field(init=False)
     instances: dict[str, Instance] = field(init=False)
+    pager: Pager = field(init=False)
     customers: Customers = field(init=False)
     bank: BankData = field(init=False)
 
@@ -81,6 +83,7 @@ class DataCentre:
             log=layout.log("proxy"),
             servers={name: ports[name] for name in INSTANCES},
         )
+        self.pager = Pager(ports["pager"], layout.pages, layout.log("pager"))
         self.customers = Customers(
             layout,
             ports["http"],
@@ -119,7 +122,8 @@ class DataCentre:
         self._step("standby", self.databases.complete)
         self._step("bank instances", lambda: self._start_together(*INSTANCES))
         self._step("proxy", lambda: self.keeper.start("proxy"))
-        platform_file.write(self.layout, self.record, self.bank.required_indexes())
+        self._step("pager", lambda: self.keeper.start("pager"))
+        platform_file.write(self.layout, self.record, self.bank.required_indexes(), self.bank.house())
         if self.wishes.users:
             self._step(f"{self.wishes.users} customers", lambda: self.keeper.start("customers"))
         if self.wishes.synchronous_backup:
@@ -136,6 +140,7 @@ class DataCentre:
             "cache": self.cache,
             **self.instances,
             "proxy": self.proxy,
+            "pager": self.pager,
             "customers": self.customers,
         }
 

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 INSTANCES = ("bank-1", "bank-2")
-PORT_NAMES = ("primary", "standby", "cache", "http", "https", "proxy_statistics", *INSTANCES)
+OPERATIONS = "operations"  # where `nvcops serve` listens, which is no part of the lab
+PORT_NAMES = ("primary", "standby", "cache", "http", "https", "proxy_statistics", *INSTANCES, "pager", OPERATIONS)
 _OWNER = "lab"
 _LOCK_TRIES, _LOCK_PAUSE_S = 8, 0.05
 _RUNTIME_PREFIX = "/tmp/nvclab-"  # noqa: S108 - made with mode 0711 and a random name; D may be too long for sockets
@@ -75,6 +76,11 @@ class Layout:
     def application_log(self) -> Path:
         """JSON lines of both bank instances."""
         return self.log("application")
+
+    @property
+    def pages(self) -> Path:
+        """JSON lines of what arrived at the pager."""
+        return self.at("logs", "pages.jsonl")
 
     @property
     def archive(self) -> Path:

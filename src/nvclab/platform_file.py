@@ -15,7 +15,7 @@ from nvclab import database_roles
 from nvclab.certificates import SERVER_NAME
 from nvclab.cluster import HOSTS, SCOPE
 from nvclab.errors import LabError
-from nvclab.layout import INSTANCES, Layout, Record, write_private
+from nvclab.layout import INSTANCES, OPERATIONS, Layout, Record, write_private
 from nvclab.parts.account import NOBODY, is_root
 from nvclab.parts.haproxy import BACKEND
 from nvclab.parts.postgres import ADMINISTRATOR
@@ -26,8 +26,11 @@ from nvclab.roster import public_key
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-TEMPLATE = Path(__file__).parents[2] / "platforms" / "nvc-bank" / "platform.toml"
-INVARIANTS = TEMPLATE.parents[2] / "src" / "nvcbank" / "books.sql"
+    from nvclab.bank_data import House
+
+_CHECKOUT = Path(__file__).parents[2]
+TEMPLATE = _CHECKOUT / "platforms" / "nvc-bank" / "platform.toml"
+INVARIANTS = _CHECKOUT / "src" / "nvcbank" / "books.sql"
 # The customers' keys begin with the payer's account; the ledger knows a key by the digest of payer and key.
 SETTLED = """
 SELECT asked.key
@@ -38,6 +41,7 @@ JOIN bank.transfer t
 WHERE t.outcome = 'settled'
 """
 ARCHIVE_QUOTA = "64 MiB"
+_CHANNELS = ("push", "email")
 # A lab lives for minutes: it notices in seconds what a bank notices in minutes.
 _LIMITS: Mapping[str, Any] = {
     "recent_window": "20 s",
@@ -51,15 +55,16 @@ _LIMITS: Mapping[str, Any] = {
 }
 
 
-def write(layout: Layout, record: Record, required_indexes: list[str]) -> Path:
+def write(layout: Layout, record: Record, required_indexes: list[str], house: House) -> Path:
     """Write D/platform.toml and return its path; LabError when the repository's file is not there."""
     try:
         document = tomlkit.parse(TEMPLATE.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise LabError(f"{TEMPLATE} is missing.", hint="run the lab from a checkout of the repository") from error
-    for fill in (_service, _database, _proxy, _folders, _people, _backups, _recovery, _control, _cluster):
+    for fill in (_service, _database, _proxy, _folders, _people, _backups, _recovery, _control, _cluster, _alerts):
         fill(document, layout, record)
     document["database"]["required_indexes"] = required_indexes
+    document["watch"]["probes"] = _probes(str(document["services"][0]["name"]), layout, house)
     for name, value in _LIMITS.items():
         document["limits"][name] = _inline(value) if isinstance(value, dict) else value
     path = layout.at("platform.toml")
@@ -185,12 +190,63 @@ def _key_file(layout: Layout) -> str:
     return str(path.relative_to(layout.folder))
 
 
-def _people(document: Any, layout: Layout, _record: Record) -> None:
+def _people(document: Any, layout: Layout, record: Record) -> None:
+    """Everybody who can be woken has two channels at the pager: the second is for when the first fails."""
     for person in document["people"]:
         person["ssh_keys"] = [public_key(layout.at("keys"), str(person["name"]))]
+    for somebody in (*document["people"], *document["contacts"]):
+        channels = tomlkit.array().multiline(multiline=True)
+        for kind in _CHANNELS:
+            url = f"json://127.0.0.1:{record.ports['pager']}/{somebody['name']}/{kind}"
+            channels.append(_inline({"kind": kind, "url": url}))
+        somebody["contacts"] = channels
+
+
+def _alerts(document: Any, _layout: Layout, record: Record) -> None:
+    document["alerts"]["listen"] = f"127.0.0.1:{record.ports[OPERATIONS]}"
+    document["incidents"]["status_page"] = "status"
+    if (_CHECKOUT / ".git").exists():
+        document["incidents"]["repository"] = str(_CHECKOUT)
+
+
+def _probes(service: str, layout: Layout, house: House) -> tomlkit.items.AoT:
+    """What the bank's own customer does each second: pays, and looks at the account's entries."""
+    paid = {"from_account": house.account, "to_account": house.other, "amount": 1, "currency": house.currency}
+    pay = {
+        "path": "/v1/payments",
+        "body": {**paid, "reference": "synthetic"},
+        "expect": 201,
+        "answer": {"status": "settled"},
+    }
+    look = {"path": f"/v1/accounts/{house.account}/entries?limit=1"}
+    probes = tomlkit.aot()
+    probes.append(_as_customer(("payments", service), pay, layout, house))
+    probes.append(_as_customer(("statements", service), look, layout, house, signal="partial-outage"))
+    return probes
+
+
+def _as_customer(
+    names: tuple[str, str], step: dict[str, Any], layout: Layout, house: House, **labels: str
+) -> tomlkit.items.Table:
+    name, service = names
+    table = tomlkit.table()
+    table.update({"name": name, "kind": "payment", "service": service, "category": "critical"})
+    if labels:
+        table["labels"] = _inline(labels)
+    options = tomlkit.table()
+    sign_in = {"path": "/v1/sessions", "body": {"login": house.login, "password": "{password}"}, "expect": 201}
+    options["password_file"] = str(house.password_file.relative_to(layout.folder))
+    options["sign_in"] = _inline(sign_in)
+    steps = tomlkit.array()
+    steps.append(_inline(step))
+    options["steps"] = steps
+    options.add(tomlkit.nl())
+    table["options"] = options
+    return table
 
 
 def _inline(values: Mapping[str, Any]) -> tomlkit.items.InlineTable:
+    """A table in one line, and what stands in it."""
     table = tomlkit.inline_table()
-    table.update(values)
+    table.update({key: _inline(value) if isinstance(value, dict) else value for key, value in values.items()})
     return table

@@ -7,10 +7,11 @@ A key whose last line says "unknown" may or may not have been paid: it is tried 
 
 from __future__ import annotations
 
-import json
-import os
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from nvclab import json_lines
+from nvclab.json_lines import JsonLines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,38 +32,23 @@ class Acknowledgement:
     payment: str | None
     status: int
 
-    def line(self) -> bytes:
-        """As a line of the book."""
-        return json.dumps(asdict(self)).encode() + b"\n"
-
 
 class Book:
-    """Appends to the book; an outgrown one is kept once, under another name."""
+    """Appends to the book."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._open()
+        self._lines = JsonLines(path, _BYTES_MAX)
 
     def write(self, entries: list[Acknowledgement]) -> None:
-        """Append, and hand over to the kernel at once: our own end loses nothing that was written."""
-        os.write(self._file, b"".join(entry.line() for entry in entries))
-        if os.fstat(self._file).st_size > _BYTES_MAX:
-            os.close(self._file)
-            self._path.replace(self._path.with_name(f"{self._path.name}.1"))
-            self._open()
+        """Append; our own end loses nothing that was written."""
+        self._lines.write(map(asdict, entries))
 
     def close(self) -> None:
         """Close the file."""
-        os.close(self._file)
-
-    def _open(self) -> None:
-        self._file = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        self._lines.close()
 
 
 def read(path: Path) -> Iterator[Acknowledgement]:
     """All lines of a book; a last line that a kill cut off is left out."""
-    with path.open("rb") as book:
-        for line in book:
-            if line.endswith(b"\n"):
-                fields: dict[str, Any] = json.loads(line)
-                yield Acknowledgement(**fields)
+    for fields in json_lines.read(path):
+        yield Acknowledgement(**fields)

@@ -45,6 +45,8 @@ def said(done: subprocess.CompletedProcess[str]) -> str:
         ["fault", "stop-everything"],
         ["fault", "fill-disk", "percent=lots"],
         ["logs", "nobody"],
+        ["pager", "explode"],
+        ["pager", "slow", "--seconds", "-1"],
     ],
 )
 def test_wrong_usage_ends_with_3_and_a_sentence(tmp_path: Path, arguments: list[str]) -> None:
@@ -53,7 +55,7 @@ def test_wrong_usage_ends_with_3_and_a_sentence(tmp_path: Path, arguments: list[
     assert not (tmp_path / "lab").exists()
 
 
-@pytest.mark.parametrize("arguments", [["status"], ["fault", "stop-standby"], ["heal", "--all"]])
+@pytest.mark.parametrize("arguments", [["status"], ["fault", "stop-standby"], ["heal", "--all"], ["pager", "hang"]])
 def test_no_lab_runs(tmp_path: Path, arguments: list[str]) -> None:
     assert "No lab runs in" in said(nvclab(*arguments, "--dir", str(tmp_path / "lab")))
     assert not (tmp_path / "lab").exists()
@@ -62,6 +64,12 @@ def test_no_lab_runs(tmp_path: Path, arguments: list[str]) -> None:
 def test_down_where_nothing_runs_is_fine(tmp_path: Path) -> None:
     assert nvclab("down", "--dir", str(tmp_path / "lab")).returncode == 0
     assert not (tmp_path / "lab").exists()
+
+
+def test_no_pages_where_no_lab_ever_ran(tmp_path: Path) -> None:
+    done = nvclab("pages", "--dir", str(tmp_path / "lab"))
+    assert (done.returncode, done.stdout) == (0, "")
+    assert nvclab("pages", "--json", "--dir", str(tmp_path / "lab")).stdout.strip() == "[]"
 
 
 def test_a_taken_port(tmp_path: Path) -> None:

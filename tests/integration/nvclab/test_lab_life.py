@@ -9,6 +9,7 @@ import ssl
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,9 +21,10 @@ import pytest
 from nvclab import leftovers, running
 from nvclab.customers.acknowledgements import read
 from nvclab.data_centre import DataCentre, Wishes
+from nvclab.layout import OPERATIONS
 from nvclab.parts.process import port_answers
 
-PARTS = ["primary", "standby", "cache", "bank-1", "bank-2", "proxy", "customers"]
+PARTS = ["primary", "standby", "cache", "bank-1", "bank-2", "proxy", "pager", "customers"]
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +72,9 @@ def test_everything_listens_on_loopback_only(lab: running.Lab) -> None:
         if connection.status == psutil.CONN_LISTEN
     ]
     assert {address.ip for address in listening} == {"127.0.0.1"}
-    assert {address.port for address in listening} == set(lab.layout.record().ports.values())
+    assert {address.port for address in listening} == set(lab.layout.record().ports.values()) - {
+        lab.layout.record().ports[OPERATIONS]
+    }
 
 
 def test_a_second_up_in_the_same_folder_is_refused_and_harms_nobody(lab: running.Lab) -> None:
@@ -89,7 +93,7 @@ def test_another_lab_lives_beside_it(lab: running.Lab) -> None:
     assert not Path(others.runtime).exists()
 
 
-@pytest.mark.parametrize("name", ["bank-1", "cache", "primary", "proxy", "customers"])
+@pytest.mark.parametrize("name", ["bank-1", "cache", "primary", "proxy", "pager", "customers"])
 def test_a_part_that_dies_is_started_again(lab: running.Lab, name: str) -> None:
     before = lab.part(name)
     os.kill(before["pid"], signal.SIGKILL)
@@ -137,6 +141,36 @@ def test_the_bank_counts_what_the_customers_count(lab: running.Lab) -> None:
     assert wait_until(lambda: lab.status()["customers"]["window_requests"] >= 20)
     kinds = {"balance", "entries", "payment", "sign-in"}
     assert wait_until(lambda: set(lab.status()["customers"]["kinds"]) >= kinds, 60)
+
+
+def test_the_pager_takes_pages_until_it_is_told_otherwise(lab: running.Lab) -> None:
+    push = f"http://127.0.0.1:{lab.layout.record().ports['pager']}/dana/push"
+
+    def page(title: str) -> int:
+        body = json.dumps({"title": title, "message": "since 03:00"}).encode()
+        try:
+            with urllib.request.urlopen(urllib.request.Request(push, body), timeout=10) as answer:
+                return int(answer.status)
+        except urllib.error.HTTPError as refused:
+            refused.close()
+            return refused.code
+
+    assert page("the bank is down") == 200
+    assert "refuse" in lab.run("pager", "refuse", "--only", "/dana/push").stdout
+    assert page("the bank is still down") == 500
+    lab.run("pager", "take")
+    lab.run("part", "stop", "pager")
+    with pytest.raises(OSError, match="refused"):
+        page("nobody hears")
+    lab.run("part", "start", "pager")
+    assert page("the bank is up") == 200
+    listed = json.loads(lab.run("pages", "--json").stdout)
+    assert [(one["body"]["title"], one["status"]) for one in listed if one["path"] == "/dana/push"] == [
+        ("the bank is down", 200),
+        ("the bank is still down", 500),
+        ("the bank is up", 200),
+    ]
+    assert "the bank is still down" in lab.run("pages").stdout
 
 
 def test_after_down_nothing_is_left(tmp_path: Path) -> None:

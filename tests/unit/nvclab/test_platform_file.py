@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 
 from nvclab import platform_file
+from nvclab.bank_data import House
 from nvclab.layout import PORT_NAMES, Layout, new_record
+from nvcops.core.alerts import Category
 from nvcops.core.manifest import Manifest, parse
 
 
@@ -14,7 +16,8 @@ def written(tmp_path: Path) -> Path:
     layout = Layout(tmp_path / "a lab")
     layout.prepare()
     record = new_record({name: 20_000 + number for number, name in enumerate(PORT_NAMES)})
-    return platform_file.write(layout, record, ["account_customer"])
+    house = House("own@bank.example", 3, 4, "EUR", layout.secret_file("customers"))
+    return platform_file.write(layout, record, ["account_customer"], house)
 
 
 @pytest.fixture
@@ -51,3 +54,31 @@ def test_the_comments_of_the_repositorys_file_are_kept(written: Path) -> None:
     headings = [line for line in template.splitlines() if line.startswith("# ---")]
     assert headings
     assert all(heading in written.read_text(encoding="utf-8") for heading in headings)
+
+
+def test_everybody_who_can_be_woken_has_two_channels_at_the_pager(manifest: Manifest) -> None:
+    pager = f"json://127.0.0.1:{20_000 + PORT_NAMES.index('pager')}"
+    for somebody in (*manifest.people, *manifest.contacts):
+        urls = [contact.url for contact in somebody.contacts]
+        assert urls == [f"{pager}/{somebody.name}/push", f"{pager}/{somebody.name}/email"]
+    assert {contact.name for contact in manifest.contacts} >= {"engineering-manager", "cto", "security-officer"}
+
+
+def test_the_runbooks_times_are_kept_and_the_rest_lies_in_the_lab(written: Path, manifest: Manifest) -> None:
+    template = parse(platform_file.TEMPLATE.read_text(encoding="utf-8"), platform_file.TEMPLATE)
+    assert manifest.alerts.acknowledge == template.alerts.acknowledge
+    assert manifest.incidents.respond == template.incidents.respond
+    assert manifest.slos == template.slos
+    assert manifest.oncall == template.oncall
+    assert manifest.alerts.listen == f"127.0.0.1:{20_000 + PORT_NAMES.index('operations')}"
+    assert manifest.incidents.status_page == written.parent / "status"
+    assert manifest.records.host is None
+
+
+def test_the_banks_own_customer_pays_and_looks(written: Path, manifest: Manifest) -> None:
+    pay, look = manifest.watch.probes
+    assert [probe.kind for probe in (pay, look)] == ["payment", "payment"]
+    assert {probe.category for probe in (pay, look)} == {Category.CRITICAL}
+    assert pay.options["steps"][0]["body"]["from_account"] == 3
+    assert look.options["steps"][0]["path"] == "/v1/accounts/3/entries?limit=1"
+    assert Path(pay.options["password_file"]) == written.parent / "secrets" / "customers.password"

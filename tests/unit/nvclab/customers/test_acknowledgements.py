@@ -24,7 +24,10 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
 
 def test_a_line_that_a_kill_cut_off_is_left_out(tmp_path: Path) -> None:
     path = tmp_path / "book.jsonl"
-    path.write_bytes(entry(1).line() + entry(2).line()[:20])
+    book = Book(path)
+    book.write([entry(1), entry(2)])
+    book.close()
+    path.write_bytes(path.read_bytes()[:-20])
     assert list(read(path)) == [entry(1)]
 
 
