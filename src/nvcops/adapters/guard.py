@@ -15,7 +15,7 @@ from time import monotonic, sleep
 import msgspec
 
 from nvcops.adapters.patroni import Lease, Patroni
-from nvcops.adapters.postgres import PostgresServer, Session
+from nvcops.adapters.postgres import KeptSession, PostgresServer
 from nvcops.core.cluster import ClusterState, Control, Failover, Look, Manager, decide, fallen, silence
 from nvcops.core.errors import DeadlineExceeded, Refused, TargetError
 from nvcops.core.manifest import ClusterEntry
@@ -37,41 +37,19 @@ class Pulse:
     """A kept session to one server: whether it answers, and whether it replays."""
 
     def __init__(self, server: PostgresServer, deadline_s: float) -> None:
-        self._server = replace(server, deadline_s=deadline_s)
-        self._session: Session | None = None
+        self._session = KeptSession(replace(server, deadline_s=deadline_s))
 
     async def beat(self) -> str:
         """'primary', 'standby', 'refuses' (it answered no), or '' when nothing came back within the deadline."""
         try:
-            return await self._asked()
+            rows = await self._session.rows(_BEAT)
         except TargetError as error:
-            self.close()
             return "refuses" if isinstance(error, Refused) else ""
-
-    async def _asked(self) -> str:
-        began = monotonic()
-        if self._session is not None:
-            try:
-                return await self._role(self._session)
-            except TargetError:
-                self.close()
-                if monotonic() - began > self._server.deadline_s / 2:
-                    raise
-                # The session is gone, which says nothing about the server: have a new one.
-        self._session = await self._server.connected()
-        return await self._role(self._session)
-
-    async def _role(self, session: Session) -> str:
-        rows = await self._server.asked(session, _BEAT, None)
-        if isinstance(rows, TargetError):
-            raise rows
         return "standby" if rows[0]["in_recovery"] else "primary"
 
     def close(self) -> None:
         """Let go of the session, without waiting."""
-        if self._session is not None:
-            self._session.pgconn.finish()
-            self._session = None
+        self._session.close()
 
 
 class Guard:

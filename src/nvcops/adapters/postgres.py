@@ -6,13 +6,16 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from time import monotonic
 from typing import Any, TypeVar
 
 import psycopg
 from psycopg.abc import PQGen
 from psycopg.rows import DictRow, dict_row
 
+from nvcops.adapters.files import secret
 from nvcops.core.errors import DeadlineExceeded, Refused, TargetError, Unreachable
+from nvcops.core.manifest import DatabaseEntry, Server
 from nvcops.core.target import Rows
 
 _ROWS_MAX = 10_000
@@ -44,6 +47,24 @@ class PostgresServer:
     deadline_s: float
     password: str | None = field(default=None, repr=False)
     ca_file: Path | None = None
+
+    @classmethod
+    def of(cls, entry: DatabaseEntry, server: Server) -> PostgresServer:
+        """A server of the manifest, asked by our own role.
+
+        Raises:
+            ManifestError: its password cannot be read.
+        """
+        return cls(
+            name=server.name,
+            host=server.host,
+            port=server.port or entry.port,
+            database=entry.name,
+            user=entry.user,
+            deadline_s=entry.deadline,
+            password=secret(entry.password_file, entry.password_env),
+            ca_file=entry.ca_file,
+        )
 
     def rows(self, sql: str, parameters: Mapping[str, Any] | None = None) -> Rows:
         """All rows of a query."""
@@ -116,6 +137,51 @@ class PostgresServer:
     @property
     def _where(self) -> str:
         return f"{self.name} ({self.host}:{self.port})"
+
+
+class KeptSession:
+    """A session to one server that is kept from question to question, and renewed when it was lost."""
+
+    def __init__(self, server: PostgresServer) -> None:
+        self.server = server
+        self._session: Session | None = None
+
+    async def rows(self, sql: str) -> Rows:
+        """All rows of a query.
+
+        Raises:
+            TargetError: as `PostgresServer.rows`; the next question has a new session.
+        """
+        try:
+            return await self._asked(sql)
+        except TargetError:
+            self.close()
+            raise
+
+    async def _asked(self, sql: str) -> Rows:
+        began = monotonic()
+        if self._session is not None:
+            try:
+                return await self._of(self._session, sql)
+            except TargetError:
+                self.close()
+                if monotonic() - began > self.server.deadline_s / 2:
+                    raise
+                # The session is gone, which says nothing about the server: have a new one.
+        self._session = await self.server.connected()
+        return await self._of(self._session, sql)
+
+    async def _of(self, session: Session, sql: str) -> Rows:
+        rows = await self.server.asked(session, sql, None)
+        if isinstance(rows, TargetError):
+            raise rows
+        return rows
+
+    def close(self) -> None:
+        """Let go of the session, without waiting."""
+        if self._session is not None:
+            self._session.pgconn.finish()
+            self._session = None
 
 
 def _first_line(error: Exception) -> str:

@@ -25,7 +25,7 @@ from nvcops.adapters.roles import PrimaryNow, Roles, StandbysNow
 from nvcops.adapters.valkey import ValkeyServer
 from nvcops.core.backups import Backups
 from nvcops.core.cluster import Control
-from nvcops.core.manifest import CacheEntry, DatabaseEntry, Manifest, ProxyEntry, Server
+from nvcops.core.manifest import Manifest, ProxyEntry
 from nvcops.core.target import Database, Target
 
 
@@ -42,7 +42,7 @@ def connect(manifest: Manifest) -> Target:
         services=HttpServices(manifest.services),
         database=database,
         standbys=standbys,
-        cache=_valkey(manifest.cache) if manifest.cache else None,
+        cache=ValkeyServer.of(manifest.cache) if manifest.cache else None,
         proxy=_haproxy(manifest.proxy) if manifest.proxy else None,
         host=LocalHost(manifest.disks, manifest.certificates),
         metrics=metrics_store(manifest),
@@ -76,7 +76,7 @@ def guarded_cluster(manifest: Manifest, control: Control) -> GuardedPatroni | No
     if manifest.cluster is None or entry is None:
         return None
     members = {member.name for member in manifest.cluster.members}
-    servers = {server.name: _postgres(entry, server) for server in (entry.primary, *entry.standbys)}
+    servers = {server.name: PostgresServer.of(entry, server) for server in (entry.primary, *entry.standbys)}
     return GuardedPatroni(manifest.cluster, {name: servers[name] for name in servers if name in members}, control)
 
 
@@ -85,7 +85,7 @@ def _servers(manifest: Manifest, control: Control) -> tuple[Database | None, Seq
     entry = manifest.database
     if entry is None:
         return None, [], None
-    servers = {server.name: _postgres(entry, server) for server in (entry.primary, *entry.standbys)}
+    servers = {server.name: PostgresServer.of(entry, server) for server in (entry.primary, *entry.standbys)}
     cluster = guarded_cluster(manifest, control)
     if cluster is None:
         primary, *standbys = servers.values()
@@ -101,34 +101,18 @@ def _clients(manifest: Manifest, cluster: GuardedPatroni | None) -> JournalledCl
         return None
     servers: dict[str, Database] = {
         server.name: replace(
-            _postgres(entry, server), user=reader.user, password=secret(reader.password_file, reader.password_env)
+            PostgresServer.of(entry, server),
+            user=reader.user,
+            password=secret(reader.password_file, reader.password_env),
         )
         if reader
-        else _postgres(entry, server)
+        else PostgresServer.of(entry, server)
         for server in (entry.primary, *entry.standbys)
     }
     primary = servers[entry.primary.name]
     return JournalledClients(
         entry=journal, database=PrimaryNow(Roles(cluster, servers, entry.primary.name)) if cluster else primary
     )
-
-
-def _postgres(entry: DatabaseEntry, server: Server) -> PostgresServer:
-    return PostgresServer(
-        name=server.name,
-        host=server.host,
-        port=server.port or entry.port,
-        database=entry.name,
-        user=entry.user,
-        deadline_s=entry.deadline,
-        password=secret(entry.password_file, entry.password_env),
-        ca_file=entry.ca_file,
-    )
-
-
-def _valkey(entry: CacheEntry) -> ValkeyServer:
-    password = secret(entry.password_file, entry.password_env)
-    return ValkeyServer(name=entry.name, url=entry.url, deadline_s=entry.deadline, password=password)
 
 
 def _haproxy(entry: ProxyEntry) -> HAProxy:

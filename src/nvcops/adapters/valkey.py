@@ -10,7 +10,9 @@ import valkey
 from valkey.backoff import NoBackoff
 from valkey.retry import Retry
 
+from nvcops.adapters.files import secret
 from nvcops.core.errors import DeadlineExceeded, Refused, TargetError, Unreachable
+from nvcops.core.manifest import CacheEntry
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +23,16 @@ class ValkeyServer:
     url: str
     deadline_s: float
     password: str | None = field(default=None, repr=False)
+
+    @classmethod
+    def of(cls, entry: CacheEntry) -> ValkeyServer:
+        """The cache of the manifest.
+
+        Raises:
+            ManifestError: its password cannot be read.
+        """
+        password = secret(entry.password_file, entry.password_env)
+        return cls(name=entry.name, url=entry.url, deadline_s=entry.deadline, password=password)
 
     def info(self) -> Mapping[str, Any]:
         """The fields of `INFO everything`."""
@@ -35,11 +47,12 @@ class ValkeyServer:
         try:
             return cast("Mapping[str, Any]", client.info("everything"))
         except valkey.ValkeyError as error:
-            raise self._explained(error) from error
+            raise self.explained(error) from error
         finally:
             client.close()  # type: ignore[no-untyped-call]
 
-    def _explained(self, error: valkey.ValkeyError) -> TargetError:
+    def explained(self, error: valkey.ValkeyError) -> TargetError:
+        """The library's error as one of ours, without the password."""
         where = f"{self.name} ({self.url.rpartition('@')[2].removeprefix('valkey://').removeprefix('redis://')})"
         if isinstance(error, valkey.TimeoutError):
             return DeadlineExceeded(f"{where} did not answer within {self.deadline_s:g} s")
