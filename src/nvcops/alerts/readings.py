@@ -1,0 +1,110 @@
+"""What is counted in the windows of one moment, read once for all rules; and how the objectives stand."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable, Sequence
+
+from nvcops.alerts.indicators import Count, Rises, Share, share_of
+from nvcops.core.alerts import Matcher
+from nvcops.core.manifest import Manifest, ObjectiveEntry
+from nvcops.core.slo import NOTHING, Budget, Events, Exclusion, left_out
+from nvcops.core.target import Increase, Metrics, Sample
+from nvcops.core.units import Seconds
+
+# --- Facts ---
+
+_TICK = dt.timedelta(milliseconds=1)  # windows are (start, end]: what was seen at the moment itself counts
+
+
+class Readings:
+    """The series as they stand at a moment. Every method raises TargetError or StateError where nothing is known."""
+
+    def __init__(self, metrics: Metrics, at: dt.datetime, exclusions: Iterable[Exclusion] = ()) -> None:
+        self.at = at
+        self._metrics, self._exclusions = metrics, tuple(exclusions)
+        self._increases: dict[tuple[str, str, dt.datetime, dt.datetime], list[Increase]] = {}
+
+    def ago(self, seconds: float) -> dt.datetime:
+        """The moment so long before this one."""
+        return self.at - dt.timedelta(seconds=seconds)
+
+    def counted(self, count: Count, start: dt.datetime, end: dt.datetime) -> float | None:
+        """How much was counted; None where there is no such series at all."""
+        if isinstance(count, Rises):
+            meant = [rise for rise in self._rises(count, start, end) if _matches(rise.labels, count.matchers)]
+            return sum(rise.value for rise in meant) if meant else None
+        scrapes = self._metrics.scrapes(count.service, start + _TICK, end + _TICK)
+        return scrapes.ready if count.ready else scrapes.asked
+
+    def events(self, share: Share, start: dt.datetime, end: dt.datetime) -> Events | None:
+        """What was counted of a share, as it was; None where a series that it needs is not there."""
+        total, part = self.counted(share.total, start, end), self.counted(share.part, start, end)
+        if total is None or (part is None and share.needed):
+            return None
+        part = part or 0.0
+        return Events(total, part if share.kind == "bad" else max(total - part, 0.0))
+
+    def corrected(self, share: Share, start: dt.datetime, end: dt.datetime) -> Events | None:
+        """The same without what approved changes took of it."""
+        events = self.events(share, start, end)
+        for low, high in self.spans(share, start, end) if events else ():
+            events = events - (self.events(share, low, high) or NOTHING) if events else None
+        return events
+
+    def spans(self, share: Share, start: dt.datetime, end: dt.datetime) -> list[tuple[dt.datetime, dt.datetime]]:
+        """What of a window approved changes took."""
+        return left_out(self._exclusions, share.total.service, start, end)
+
+    def changes(self, service: str, start: dt.datetime, end: dt.datetime) -> tuple[str, ...]:
+        """Which approved changes took it."""
+        took = [change for change in self._exclusions if left_out([change], service, start, end)]
+        return tuple(sorted({change.change for change in took}))
+
+    def page_read(self, service: str) -> dt.datetime | None:
+        """When a page of a service's metrics was last read."""
+        pages = self._metrics.scrapes(service, self.at, self.at + _TICK).pages
+        return max(pages.values(), default=None)
+
+    def samples(self, service: str, series: str, matchers: Sequence[Matcher], within_s: float) -> list[Sample]:
+        """The newest readings of gauges within a time."""
+        found = self._metrics.samples(service, series, self.ago(within_s), self.at + _TICK)
+        return [sample for sample in found if _matches(sample.labels, matchers)]
+
+    def _rises(self, count: Rises, start: dt.datetime, end: dt.datetime) -> list[Increase]:
+        key = (count.service, count.series, start, end)
+        if key not in self._increases:
+            self._increases[key] = self._metrics.increases(count.service, count.series, start + _TICK, end + _TICK)
+        return self._increases[key]
+
+
+def _matches(labels: dict[str, str], matchers: Sequence[Matcher]) -> bool:
+    return all(matcher.matches(labels) for matcher in matchers)
+
+
+def budgets(
+    manifest: Manifest, metrics: Metrics, at: dt.datetime, exclusions: Iterable[Exclusion] = ()
+) -> list[Budget]:
+    """How each objective stands over its window, as it was and corrected.
+
+    Raises:
+        TargetError, StateError: nothing is known.
+    """
+    readings = Readings(metrics, at, exclusions)
+    return [_budget(objective, manifest, readings) for objective in manifest.slos]
+
+
+def _budget(objective: ObjectiveEntry, manifest: Manifest, readings: Readings) -> Budget:
+    service = next(service for service in manifest.services if service.name == objective.service)
+    share, start, end = share_of(objective, service), readings.ago(objective.window), readings.at
+    spans = readings.spans(share, start, end)
+    return Budget(
+        objective=objective.name,
+        service=objective.service,
+        target=objective.target,
+        window=objective.window,
+        raw=readings.events(share, start, end) or NOTHING,
+        corrected=readings.corrected(share, start, end) or NOTHING,
+        left_out_s=Seconds(sum((high - low).total_seconds() for low, high in spans)),
+        changes=readings.changes(objective.service, start, end),
+    )
