@@ -12,10 +12,11 @@ from nvcops.adapters.backup import files_compare, files_gather, files_logs, file
 from nvcops.adapters.backup.files import keep
 from nvcops.adapters.backup.files_gather import Gathered
 from nvcops.adapters.backup.files_index import Mark, Outcome, read_index
+from nvcops.adapters.backup.pack import Damaged
 from nvcops.adapters.backup.repository import Repository
 from nvcops.core.backups import Entry, Kind
 from nvcops.core.catalogue import present
-from nvcops.core.errors import StateError
+from nvcops.core.errors import NotFoundError, StateError
 from nvcops.core.files import Differences, FilesKept
 from nvcops.core.manifest import Manifest
 
@@ -80,7 +81,15 @@ class RepositoryFiles:
         )
 
     def _marks(self) -> tuple[Mark, ...]:
-        """How far the logs were backed up: the newest entry says it for all of them."""
-        entries = present(self.repository.catalogue.entries())
+        """How far the logs were backed up: the newest entry says it for all of them.
+
+        One that is damaged, or sealed with a former key, says nothing: then everything that is there is kept again.
+        """
+        entries, key = present(self.repository.catalogue.entries()), self.repository.sealing.key_id
         newest = next((entry for entry in reversed(entries) if entry.kind is Kind.LOGS), None)
-        return read_index(self.repository, newest.id).marks if newest else ()
+        if newest is None or newest.key_id not in ("", key):
+            return ()
+        try:
+            return read_index(self.repository, newest.id).marks
+        except (NotFoundError, Damaged):
+            return ()

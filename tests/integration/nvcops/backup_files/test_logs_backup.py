@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import datetime as dt
 import gzip
 import random
@@ -143,3 +144,30 @@ def test_a_packed_log_that_is_cut_short_is_named(ship: World) -> None:
     run = backed_up(ship, 0)
     assert run.verdict is Verdict.WARNING
     assert "end-of-stream" in run.of("recovery.unreadable")[0].observed
+
+
+def test_after_a_change_of_the_key_logs_are_backed_up_all_the_same(tmp_path: Path) -> None:
+    ship = world(tmp_path, encrypted=True)
+    writer = Writer(ship)
+    writer.write(10)
+    ship.write("logs/db.json", "")
+    backed_up(ship, 1)
+    (ship.folder / "repository.secret").write_text(base64.b64encode(bytes(32)).decode())
+    writer.write(5)
+    assert backed_up(ship, 2).verdict is Verdict.OK
+    newest = ship.repository.catalogue.entries()[-1]
+    fetch_files(ship.repository, newest.id, ship.folder / "back")
+    assert "".join(path.read_text() for path in (ship.folder / "back").rglob("bank/*")) == "".join(writer.written)
+
+
+def test_a_damaged_entry_keeps_no_log_from_being_backed_up(ship: World) -> None:
+    writer = Writer(ship)
+    writer.write(10)
+    backed_up(ship, 1)
+    index = ship.folder / "repository" / ship.repository.catalogue.entries()[-1].objects[-1].key
+    index.write_bytes(index.read_bytes()[:-3])
+    writer.write(5)
+    assert backed_up(ship, 2).verdict is Verdict.OK
+    newest = ship.repository.catalogue.entries()[-1]
+    fetch_files(ship.repository, newest.id, ship.folder / "back")
+    assert "".join(path.read_text() for path in (ship.folder / "back").rglob("bank/*")) == "".join(writer.written)
