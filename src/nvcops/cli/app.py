@@ -6,7 +6,9 @@ import click
 
 from nvcops.cli.backups import backups, receive_wal
 from nvcops.cli.evidence import evidence
+from nvcops.cli.incidents import ack, assign, incident, incidents, note, resolve_incident
 from nvcops.cli.init import init
+from nvcops.cli.oncall import oncall
 from nvcops.cli.run import run
 from nvcops.cli.runbook import describe, due, list_
 from nvcops.cli.runs import approve, attest, cancel, list_runs, resume, show_run
@@ -34,6 +36,13 @@ for _command in (
     approve,
     attest,
     serve,
+    incidents,
+    incident,
+    ack,
+    assign,
+    note,
+    resolve_incident,
+    oncall,
     backups,
     receive_wal,
     evidence,

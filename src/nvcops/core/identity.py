@@ -47,6 +47,7 @@ class Say(StrEnum):
     APPROVAL = "approval"
     RESOLUTION = "resolution"
     CANCELLATION = "cancellation"
+    DECISION = "decision"  # about an incident, an alert or a roster: `run` names it, as incident/7
 
 
 _ROLES = dict.fromkeys(Say, ("operator", "approver")) | {Say.APPROVAL: ("approver",)}

@@ -5,10 +5,11 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from types import ModuleType
 
-from nvcops import database, health, recovery, security
+from nvcops import alerts, database, health, incidents, oncall, recovery, security
 from nvcops.adapters.evidence.export import verify_file as verify_bundle
 from nvcops.adapters.evidence.log import EvidenceLog, open_log
 from nvcops.adapters.files import load_manifest, secrets
@@ -23,6 +24,7 @@ from nvcops.core.cluster import Failover
 from nvcops.core.errors import ManifestError, NotFoundError
 from nvcops.core.evidence import Redactor
 from nvcops.core.manifest import Manifest
+from nvcops.core.records import Records
 from nvcops.core.runs import RunRecord, StepRecord
 from nvcops.core.target import Target
 
@@ -33,6 +35,7 @@ __all__ = [
     "find_signer",
     "load",
     "open_evidence",
+    "open_records",
     "open_runs",
     "receiver",
     "server",
@@ -48,7 +51,9 @@ def _modules(room: ModuleType) -> Iterator[ModuleType]:
         yield importlib.import_module(found.name)
 
 
-ROOMS = tuple(module for room in (health, database, recovery, security) for module in _modules(room))
+ROOMS = tuple(
+    module for room in (health, database, recovery, security, alerts, oncall, incidents) for module in _modules(room)
+)
 
 
 def load(path: Path) -> Manifest:
@@ -103,6 +108,18 @@ def receiver(manifest: Manifest) -> Life:
     from nvcops.adapters.backup.repository import open_repository
 
     return Receiver(open_repository(manifest)).run
+
+
+def open_records(manifest: Manifest) -> closing[Records]:
+    """The platform's records of alerts, pages and incidents, for a `with` statement.
+
+    Raises:
+        ManifestError: a password cannot be read.
+        StateError: they cannot be opened.
+    """
+    from nvcops.adapters import records  # Django takes longer to load than most commands to answer
+
+    return closing(records.open_records(manifest))
 
 
 def open_runs(manifest: Manifest, *, notify: Notify, kind: str = "cli") -> Runs:

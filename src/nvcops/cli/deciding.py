@@ -1,0 +1,117 @@
+"""What people decide at the command line about incidents, alerts and rosters: signed, and written with what follows."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+from zoneinfo import ZoneInfo
+
+import click
+import msgspec
+
+from nvcops import wiring
+from nvcops.adapters.runs.entries import said
+from nvcops.cli.context import manifest_path
+from nvcops.cli.people import person_options, signer_of
+from nvcops.core import schedule
+from nvcops.core.errors import NotAllowed, UsageError
+from nvcops.core.evidence import utc
+from nvcops.core.identity import Say, Statement, check_signed
+from nvcops.core.manifest import Manifest
+from nvcops.core.records import Desk, Reading
+
+T = TypeVar("T")
+C = TypeVar("C", bound=click.Command)
+
+
+class Deciding(msgspec.Struct, frozen=True):
+    """A person's decision on its way: the transaction that it is written in, who decides, and when."""
+
+    desk: Desk
+    manifest: Manifest
+    person: str
+    at: dt.datetime
+
+    @property
+    def zone(self) -> ZoneInfo:
+        """The platform's time zone."""
+        return ZoneInfo(self.manifest.platform.time_zone)
+
+
+@contextmanager
+def deciding(
+    target_path: Path | None, who: tuple[str | None, Path | None], about: str, act: str, note: str = ""
+) -> Iterator[Deciding]:
+    """A transaction in which a person, proven by their SSH key, decides something; their signature is evidence.
+
+    Raises:
+        NotAllowed: the key, the roster or the role does not allow it.
+    """
+    manifest = wiring.load(manifest_path(target_path))
+    signer = signer_of(manifest, *who)
+    at = schedule.now()
+    statement = Statement(
+        kind=Say.DECISION,
+        platform=manifest.platform.name,
+        run=about,
+        procedure=about.partition("/")[0],
+        actor=signer.name,
+        subject=act,
+        time=utc(at),
+        note=note,
+        content_hash="",
+    )
+    signed = signer.sign(statement)
+    if signed.statement != statement:
+        raise NotAllowed(f"{signer.name!r} signed something else than was asked")
+    check_signed(manifest.people, signed, schedule.now())
+    with wiring.open_records(manifest) as records, records.changing() as desk:
+        desk.note(said(signed))
+        yield Deciding(desk, manifest, signer.name, at)
+
+
+@contextmanager
+def looking(target_path: Path | None) -> Iterator[tuple[Reading, Manifest, ZoneInfo]]:
+    """The records as they stand now."""
+    manifest = wiring.load(manifest_path(target_path))
+    with wiring.open_records(manifest) as records, records.reading() as reading:
+        yield reading, manifest, ZoneInfo(manifest.platform.time_zone)
+
+
+def signed(command: C) -> C:
+    """Give a command the flags by which a person says who they are."""
+    for option in person_options:
+        option(command)
+    return command
+
+
+def moment(written: str | None, zone: ZoneInfo, at: dt.datetime) -> dt.datetime:
+    """A moment as people write it: `2026-11-24 09:00` in the platform's zone, RFC 3339, or `+2 h` from now.
+
+    >>> at = dt.datetime(2026, 11, 22, 12, tzinfo=dt.UTC)
+    >>> str(moment("+90 min", ZoneInfo("UTC"), at)), str(moment("2026-11-24 09:00", ZoneInfo("America/New_York"), at))
+    ('2026-11-22 13:30:00+00:00', '2026-11-24 14:00:00+00:00')
+    """
+    from nvcops.core.units import Seconds
+
+    if written is None:
+        return at
+    try:
+        if written.startswith("+"):
+            return at + dt.timedelta(seconds=Seconds.read(written[1:].strip()))
+        given = dt.datetime.fromisoformat(written)
+    except (ValueError, OverflowError) as error:
+        raise UsageError(f"{written!r} is no moment", hint='write "2026-11-24 09:00", RFC 3339, or "+2 h"') from error
+    return (given if given.tzinfo else given.replace(tzinfo=zone)).astimezone(dt.UTC)
+
+
+def option_of(kind: type[Any]) -> Callable[[click.Context, click.Parameter, str | None], Any]:
+    """A callback that reads an option as a member of an enumeration."""
+
+    def read(_context: click.Context, _parameter: click.Parameter, written: str | None) -> Any:
+        return None if written is None else kind(written)
+
+    return read
