@@ -51,7 +51,7 @@ class MemoryDesk:
         self.asked += 1
         return self.tables.get(kind, {}).get(key)
 
-    def find(self, kind: type[R], *, order: str = "", limit: int = FOUND_MAX, **where: Any) -> list[R]:
+    def find(self, kind: type[R], /, *, order: str = "", limit: int = FOUND_MAX, **where: Any) -> list[R]:
         self.asked += 1
         name = key_field(kind)
         found = sorted(self._matching(kind, where), key=lambda record: getattr(record, name))
@@ -61,7 +61,7 @@ class MemoryDesk:
             found.sort(key=lambda r: (getattr(r, field) is not None, getattr(r, field)), reverse=order.startswith("-"))
         return found[:limit]
 
-    def count(self, kind: type[R], **where: Any) -> int:
+    def count(self, kind: type[R], /, **where: Any) -> int:
         self.asked += 1
         return sum(1 for _ in self._matching(kind, where))
 

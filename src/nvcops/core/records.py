@@ -26,13 +26,13 @@ class Reading(Protocol):
     def get(self, kind: type[R], key: str | int) -> R | None:
         """The record of that kind with that key (a struct's first field); None where there is none."""
 
-    def find(self, kind: type[R], *, order: str = "", limit: int = FOUND_MAX, **where: Any) -> list[R]:
+    def find(self, kind: type[R], /, *, order: str = "", limit: int = FOUND_MAX, **where: Any) -> list[R]:
         """Records of a kind, at most `limit`, ordered by a field (`-field`: descending), else by the key.
 
         `where` are fields, or `field__in`, `field__lt`, `field__lte`, `field__gt`, `field__gte`, `field__isnull`.
         """
 
-    def count(self, kind: type[R], **where: Any) -> int:
+    def count(self, kind: type[R], /, **where: Any) -> int:
         """How many there are."""
 
 

@@ -31,14 +31,14 @@ class OpenReading:
         """The record of a kind with a key."""
         return next(iter(self.find(kind, limit=1, pk=key)), None)
 
-    def find(self, kind: type[R], *, order: str = "", limit: int = FOUND_MAX, **where: Any) -> list[R]:
+    def find(self, kind: type[R], /, *, order: str = "", limit: int = FOUND_MAX, **where: Any) -> list[R]:
         """Records of a kind, at most `limit`."""
         table = KINDS[kind]
         wanted = (order, table.key) if order else (table.key,)
         rows = rows_of(table, self._connection).filter(**where).order_by(*wanted)
         return list(_read(kind, table, rows.values_list(*(column.name for column in table.columns))[:limit]))
 
-    def count(self, kind: type[R], **where: Any) -> int:
+    def count(self, kind: type[R], /, **where: Any) -> int:
         """How many there are."""
         return rows_of(KINDS[kind], self._connection).filter(**where).count()
 
