@@ -7,6 +7,8 @@ import pytest
 from nvclab import platform_file
 from nvclab.bank_data import House
 from nvclab.layout import PORT_NAMES, Layout, new_record
+from nvcops.alerts.routing import default_routing
+from nvcops.alerts.routing_file import routing_of
 from nvcops.core.alerts import Category
 from nvcops.core.manifest import Manifest, parse
 
@@ -73,6 +75,18 @@ def test_the_runbooks_times_are_kept_and_the_rest_lies_in_the_lab(written: Path,
     assert manifest.alerts.listen == f"127.0.0.1:{20_000 + PORT_NAMES.index('operations')}"
     assert manifest.incidents.status_page == written.parent / "status"
     assert manifest.records.host is None
+
+
+def test_what_is_critical_is_routed_at_once_as_without_a_file(manifest: Manifest) -> None:
+    assert manifest.alerts.routing is not None
+    routing = routing_of(manifest, manifest.alerts.routing.read_text(encoding="utf-8"))
+    assert not routing.warnings
+    for labels in ({"category": "critical", "alertname": "a"}, {"category": "high", "alertname": "a"}):
+        (ours,), (without,) = (way.root.leaves(labels) for way in (routing, default_routing(manifest)))
+        assert (ours.receiver, ours.group_by) == (without.receiver, without.group_by)
+        assert ours.group_wait <= without.group_wait
+    assert routing.receivers["oncall"].policy == "oncall"
+    assert len(routing.inhibit) == 1
 
 
 def test_the_banks_own_customer_pays_and_looks(written: Path, manifest: Manifest) -> None:
