@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from zoneinfo import ZoneInfo
 
 from nvcops.core.evidence.entry import ID_LENGTH_MAX
+from nvcops.core.incidents import Incident
+from nvcops.core.oncall import Page
 
 LINE_MAX = 160  # characters of one short message
 BODY_MAX = 4_000
@@ -70,14 +72,36 @@ def line(mark: str, what: str, *rest: str) -> str:
     >>> line("HIGH", "two\nlines – of text")
     'HIGH: two lines - of text'
     """
+    head, tail = f"{mark}: " if mark else "", ". ".join(rest)
     said = " ".join(what.translate(_PLAIN).split()).rstrip(".")
-    tail = ". ".join(rest)
-    left = max(0, LINE_MAX - len(mark) - len(tail) - 4)
-    said = said if len(said) <= left else said[: max(0, left - 2)].rstrip() + ".."
-    return f"{mark}: {said}. {tail}" if tail else f"{mark}: {said}"
+    left = max(0, LINE_MAX - len(head) - (len(tail) + 2 if tail else 0))
+    if len(said) > left:
+        said = said[: max(0, left - 2)].rstrip() + ".."
+    return f"{head}{said}. {tail}" if tail else f"{head}{said}"
 
 
-def body(paragraphs: Sequence[str]) -> str:
+def details(paragraphs: Sequence[str]) -> str:
     """The details: what is not empty, each on lines of its own, at most BODY_MAX characters."""
     whole = "\n\n".join(paragraph.strip() for paragraph in paragraphs if paragraph.strip())
     return whole if len(whole) <= BODY_MAX else whole[: BODY_MAX - 3] + "..."
+
+
+def label(page: Page) -> str:
+    """What a page is called in a message: its incident's number, else its category."""
+    return f"#{page.incident}" if page.incident is not None else page.category.upper()
+
+
+def handle(page: Page) -> str:
+    """What somebody names to acknowledge a page: its incident, else the page."""
+    return str(page.incident) if page.incident is not None else page.id
+
+
+def asking_line(page: Page, incident: Incident | None, zone: str, mark: str = "") -> str:
+    """What happened, since when, how bad, and how to acknowledge it, in one line."""
+    grade = incident.severity if incident else page.category.upper()
+    number = f"#{page.incident}" if page.incident is not None else ""
+    since = moment(incident.began if incident else page.opened, zone)
+    what = page.summary.removeprefix(f"{grade} ")
+    return line(
+        " ".join(filter(None, (mark, grade, number))), what, f"Since {since}", f"Ack: nvcops ack {handle(page)}"
+    )

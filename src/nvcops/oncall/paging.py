@@ -1,0 +1,187 @@
+"""Somebody is asked to acknowledge, then the next, until one does or it is over: pages and their messages.
+
+    begin ──> a step asks ── its category's time passes ──> the next, and those before it again ── ... ──> unanswered
+                 └── acknowledge, by anybody who can take it over ──┴── resolve ──> who was paged is told
+
+Everything is written through the caller's transaction: a page and its messages are there together or not at all. A
+message's id is made of page, round, step, person and channel, so nobody is asked twice by one step.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+
+import msgspec
+
+from nvcops.core.alerts import Category
+from nvcops.core.errors import NotFoundError
+from nvcops.core.manifest import Manifest
+from nvcops.core.oncall import Message, Page, channels
+from nvcops.core.records import Desk
+from nvcops.oncall.asking import PAGES_MAX, first_details, next_step, stop, undelivered
+from nvcops.oncall.outbox import enter, id_of, say_unreachable, tell_those_paged
+from nvcops.oncall.people import RECEIVER, WEBHOOK, contacts_of, may_acknowledge
+from nvcops.oncall.texts import details, line, slug, stamp
+
+# --- Rules ---
+
+
+def worse(one: Category, other: Category) -> bool:
+    """Whether one category is worse than another.
+
+    >>> worse(Category.CRITICAL, Category.HIGH), worse(Category.HIGH, Category.HIGH)
+    (True, False)
+    """
+    order = list(Category)
+    return order.index(one) < order.index(other)
+
+
+# --- Procedures ---
+
+
+def begin(  # noqa: PLR0913 - a page has many parts
+    desk: Desk,
+    *,
+    manifest: Manifest,
+    about: str,
+    policy: str,
+    category: Category,
+    summary: str,
+    body: str,
+    at: dt.datetime,
+    incident: int | None = None,
+) -> Page:
+    """Ask the first step of a policy (the first policy where there is none of that name) to acknowledge.
+
+    While a page about the same is open it is that one which is answered; something worse than it takes its place, and
+    asks anew also where it was acknowledged.
+    """
+    there = _open(desk, about)
+    if there and not worse(category, there[0].category):
+        return there[0]
+    for page in there:
+        stop(desk, page)
+        desk.put(msgspec.structs.replace(page, resolved=at, next=None))
+    count = desk.count(Page, about=about)
+    page = Page(
+        id=f"{slug(about)}-{stamp(at)}-{count}",
+        about=about,
+        incident=incident,
+        policy=policy,
+        category=category,
+        summary=summary,
+        opened=at,
+    )
+    return next_step(desk, manifest, page, body, at)
+
+
+def acknowledge(desk: Desk, *, about: str, person: str, at: dt.datetime, manifest: Manifest | None = None) -> bool:
+    """Somebody is on it: nobody else is asked, and those who were are told who it is.
+
+    `about` is what the page is of, the page's id, or `incident/N` for all pages of an incident. The answer is whether
+    there was one that nobody had acknowledged yet.
+
+    Raises:
+        NotFoundError: with the manifest given, `person` is nobody of the roster or of the management.
+    """
+    if manifest is not None and not may_acknowledge(manifest, person):
+        there = ", ".join(entry.name for entry in manifest.people) or "nobody"
+        raise NotFoundError(
+            f"{person!r} cannot acknowledge: nobody of that name is on the roster", hint=f"there: {there}"
+        )
+    asked = [page for page in _open(desk, about) if page.acknowledged is None]
+    for page in asked:
+        stop(desk, page)
+        desk.put(msgspec.structs.replace(page, acknowledged=at, acknowledged_by=person, next=None))
+        took = {"seconds": round((at - page.opened).total_seconds(), 3)}
+        enter(desk, page, "page.acknowledged", "acknowledged", manifest=manifest, at=at, said=took, actor=person)
+        text = f"{person} has it: {page.summary}"
+        tell_those_paged(desk, page, purpose="update", text=text, cause=f"taken/{stamp(at)}", at=at, but=person)
+    return bool(asked)
+
+
+def update(desk: Desk, *, manifest: Manifest, about: str, body: str, at: dt.datetime) -> None:
+    """Tell those who were paged what changed; nobody is asked for anything."""
+    del manifest  # they are told on the channels on which they were asked
+    digest = hashlib.sha256(body.encode()).hexdigest()[:12]
+    for page in _open(desk, about):
+        tell_those_paged(desk, page, purpose="update", text=body, cause=f"update/{stamp(at)}-{digest}", at=at)
+
+
+def resolve(desk: Desk, *, manifest: Manifest, about: str, body: str, at: dt.datetime) -> None:
+    """It is over: nobody is asked any more, and those whom a page reached, or may have, are told."""
+    for page in _open(desk, about):
+        stop(desk, page)
+        desk.put(msgspec.structs.replace(page, resolved=at, next=None))
+        enter(desk, page, "page.resolved", "resolved", manifest=manifest, at=at, said={})
+        tell_those_paged(desk, page, purpose="resolved", text=body, cause=f"resolved/{stamp(at)}", at=at)
+
+
+def advance(desk: Desk, *, manifest: Manifest, at: dt.datetime) -> dt.datetime | None:
+    """Ask the next step of every page whose time has passed, or whose messages all failed; when the next is due.
+
+    However late it comes, it asks one step, and that one has its whole time. At most PAGES_MAX pages at once: the
+    answer then is a moment that has passed.
+    """
+    due = desk.find(Page, resolved__isnull=True, next__lte=at, order="next", limit=PAGES_MAX)
+    for page in [*due, *undelivered(desk, at)]:
+        next_step(desk, manifest, page, first_details(desk, page), at)
+    soonest = desk.find(Page, resolved__isnull=True, next__isnull=False, order="next", limit=1)
+    return soonest[0].next if soonest else None
+
+
+def tell(  # noqa: PLR0913 - a message has many parts
+    desk: Desk,
+    *,
+    manifest: Manifest,
+    to: str,
+    subject: str,
+    body: str,
+    purpose: str,
+    cause: str,
+    at: dt.datetime,
+    incident: int | None = None,
+    payload: str = "",
+    category: Category = Category.LOW,
+) -> bool:
+    """A single message to a person, a contact or `receiver:NAME`: once per cause. Whether it was written now.
+
+    It goes to the first of their channels that takes the category, else to their first. Who has none is told nothing,
+    and the evidence says so.
+    """
+    channel = WEBHOOK if to.startswith(RECEIVER) else _channel(manifest, to, category)
+    if not channel:
+        say_unreachable(desk, manifest, to, cause, at)
+        return False
+    message = Message(
+        id=id_of(cause, to, channel),
+        to=to,
+        channel=channel,
+        subject=line("", subject),
+        body=details([body]),
+        purpose=purpose,
+        created=at,
+        due=at,
+        incident=incident,
+        payload=payload,
+    )
+    return desk.add(message)
+
+
+def _open(desk: Desk, about: str) -> list[Page]:
+    """The pages about something that are not over, by what they are of, their id, or their incident."""
+    found = desk.find(Page, about=about, resolved__isnull=True, limit=PAGES_MAX)
+    kind, _, number = about.partition("/")
+    if kind == "incident" and number.isdigit():
+        found += desk.find(Page, incident=int(number), resolved__isnull=True, limit=PAGES_MAX)
+    if not found:
+        found = desk.find(Page, id=about, resolved__isnull=True)
+    return list({page.id: page for page in found}.values())
+
+
+def _channel(manifest: Manifest, to: str, category: Category) -> str:
+    """The channel on which somebody is told something; empty where they have none at all."""
+    contacts = contacts_of(manifest, to) or ()
+    ways = channels(contacts, category) or [f"{index}:{way.kind}" for index, way in enumerate(contacts)]
+    return ways[0] if ways else ""
