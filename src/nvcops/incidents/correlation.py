@@ -1,0 +1,169 @@
+"""Which alerts are one incident: those of the same service soon after one another, and those that began together."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from nvcops.core.alerts import Alert, Notice
+from nvcops.core.incidents import Incident, IncidentAlert
+from nvcops.core.records import Desk, Reading
+from nvcops.core.units import Seconds
+from nvcops.incidents import timeline
+
+SAME_SERVICE = Seconds(1800)
+SAME_TIME = Seconds(300)
+LINKED_MAX = 2_000
+_FOUND_MAX = 10_000
+_FINGERPRINTS_MAX = 5_000  # asked for in one question
+
+# --- Facts ---
+
+
+class Open(msgspec.Struct, frozen=True):
+    """An incident that is not over, and when its last alert began to fire."""
+
+    incident: Incident
+    last: dt.datetime
+
+
+class Belonging(msgspec.Struct, frozen=True):
+    """The incident to which alerts belong, and why they do; no reason where they already did."""
+
+    incident: Incident
+    why: str = ""
+
+
+def link_key(number: int, alert: Alert) -> str:
+    """The key of an alert in an incident: its firing is part of it."""
+    return f"{number}/{alert.fingerprint}/{alert.starts.astimezone(dt.UTC):%Y-%m-%dT%H:%M:%S.%fZ}"
+
+
+def linked(reading: Reading, number: int) -> list[IncidentAlert]:
+    """The alerts of an incident, the first first."""
+    return reading.find(IncidentAlert, incident=number, order="starts", limit=LINKED_MAX)
+
+
+def already(reading: Reading, alerts: Sequence[Alert]) -> Incident | None:
+    """The newest incident that has one of these firings."""
+    prints = sorted({alert.fingerprint for alert in alerts})[:_FINGERPRINTS_MAX]
+    firings = {(alert.fingerprint, alert.starts) for alert in alerts}
+    rows = reading.find(IncidentAlert, fingerprint__in=prints, order="-incident", limit=_FOUND_MAX)
+    number = next((row.incident for row in rows if (row.fingerprint, row.starts) in firings), None)
+    return reading.get(Incident, number) if number is not None else None
+
+
+def open_ones(reading: Reading) -> list[Open]:
+    """What is going on."""
+    incidents = timeline.active(reading)
+    rows = reading.find(IncidentAlert, incident__in=[incident.number for incident in incidents], limit=_FOUND_MAX)
+    last: dict[int, dt.datetime] = {}
+    for row in rows:
+        last[row.incident] = max(row.starts, last.get(row.incident, row.starts))
+    return [Open(incident, last.get(incident.number, incident.began)) for incident in incidents]
+
+
+# --- Rules ---
+
+
+def services_of(alerts: Sequence[Alert]) -> tuple[str, ...]:
+    """The services that alerts name."""
+    return tuple(sorted({alert.labels["service"] for alert in alerts if alert.labels.get("service")}))
+
+
+def joins(alerts: Sequence[Alert], ongoing: Sequence[Open]) -> Belonging | None:
+    """The incident that alerts join: of the same service within SAME_SERVICE, else begun within SAME_TIME of it.
+
+    Of several the newest. Two services that fail at one moment most often fail for one reason: a person who knows
+    better opens another by hand.
+    """
+    services, began = set(services_of(alerts)), min(alert.starts for alert in alerts)
+    for one in sorted(ongoing, key=lambda one: -one.incident.number):
+        shared = services & set(one.incident.services)
+        if shared and abs((began - one.last).total_seconds()) <= SAME_SERVICE:
+            return Belonging(one.incident, f"the same service: {', '.join(sorted(shared))}")
+    for one in sorted(ongoing, key=lambda one: -one.incident.number):
+        apart = Seconds(min(abs((began - moment).total_seconds()) for moment in (one.incident.began, one.last)))
+        if apart <= SAME_TIME:
+            return Belonging(one.incident, f"it began within {apart} of it")
+    return None
+
+
+def belongs(reading: Reading, notice: Notice) -> Belonging | None:
+    """The incident of a notice: the one that has its alerts, else the one that they join; None: a new one."""
+    there = already(reading, [*notice.firing, *notice.resolved])
+    if there is not None:
+        return Belonging(there)
+    return joins(notice.firing, open_ones(reading)) if notice.firing else None
+
+
+# --- Procedures ---
+
+
+class Linked(msgspec.Struct, frozen=True):
+    """What linking a notice's alerts changed."""
+
+    began: tuple[IncidentAlert, ...]
+    ended: tuple[IncidentAlert, ...]
+    alerts: tuple[IncidentAlert, ...]
+
+    @property
+    def firing(self) -> list[IncidentAlert]:
+        """What fires of the whole incident."""
+        return [alert for alert in self.alerts if alert.ends is None]
+
+
+def link(desk: Desk, number: int, notice: Notice) -> Linked:
+    """Enter a notice's alerts into an incident, each firing once; at most LINKED_MAX of them."""
+    before = {row.key: row for row in linked(desk, number)}
+    rows = dict(before)
+    for alert in notice.firing:
+        row = row_of(number, alert)
+        for old in [old for old in _of(before, row.fingerprint) if old.ends is None and old.key != row.key]:
+            rows[old.key] = msgspec.structs.replace(old, ends=alert.starts)  # its end was never told: it fires anew
+        if row.key in before or len(rows) < LINKED_MAX:
+            rows[row.key] = row
+    for alert in notice.resolved:
+        key = link_key(number, alert)
+        if key in rows and rows[key].ends is None:
+            rows[key] = msgspec.structs.replace(rows[key], ends=alert.ends or alert.expires or notice.at)
+    desk.put(*(row for key, row in rows.items() if row != before.get(key)))
+    return Linked(
+        tuple(row for key, row in rows.items() if key not in before and row.ends is None),
+        tuple(row for key, row in rows.items() if key in before and row.ends and before[key].ends is None),
+        tuple(sorted(rows.values(), key=lambda row: (row.starts, row.key))),
+    )
+
+
+def _of(rows: Mapping[str, IncidentAlert], fingerprint: str) -> list[IncidentAlert]:
+    return [row for row in rows.values() if row.fingerprint == fingerprint]
+
+
+def row_of(number: int, alert: Alert) -> IncidentAlert:
+    """An alert as a part of an incident."""
+    return IncidentAlert(
+        key=link_key(number, alert),
+        incident=number,
+        fingerprint=alert.fingerprint,
+        name=alert.name,
+        category=alert.category,
+        labels=alert.labels,
+        summary=alert.summary,
+        value=_number(alert.annotations.get("value", "")),
+        starts=alert.starts,
+    )
+
+
+def _number(written: str) -> float | None:
+    """A figure in an annotation; None of anything else.
+
+    >>> _number("0.25"), _number("25 %"), _number("nan")
+    (0.25, None, None)
+    """
+    try:
+        value = float(written)
+    except ValueError:
+        return None
+    return value if abs(value) < float("inf") else None
