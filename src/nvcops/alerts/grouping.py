@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 from msgspec.structs import replace
@@ -37,7 +37,8 @@ def there(reading: Reading, kind: type[R], keys: Iterable[str]) -> dict[str, R]:
     name = kind.__struct_fields__[0]
     found: dict[str, R] = {}
     for some in chunks(dict.fromkeys(keys)):
-        found |= {getattr(record, name): record for record in reading.find(kind, **{f"{name}__in": some})}
+        among: dict[str, Any] = {f"{name}__in": some}
+        found |= {getattr(record, name): record for record in reading.find(kind, **among)}
     return found
 
 

@@ -49,9 +49,7 @@ _ELSEWHERE = (
 )
 _GLOBAL = ("smtp", *_ELSEWHERE)  # settings of integrations: of no use to anybody here, as no receiver may have them
 _HARMLESS = {"follow_redirects", "enable_http2"}
-_REACH = (
-    "name the receiver as an [[oncall.policies]], whose people are reached by their contacts, or use webhook_configs"
-)
+_REACH = "name the receiver as an [[oncall.policies]], which asks people on their contacts; or use webhook_configs"
 
 Intervals = dict[str, tuple[TimeInterval, ...]]
 
