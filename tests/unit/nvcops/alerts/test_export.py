@@ -1,0 +1,155 @@
+"""What is exported: promtool accepts it and comes to the same verdicts; Alertmanager and OpenSLO read it."""
+
+from __future__ import annotations
+
+import datetime as dt
+import random
+from pathlib import Path
+
+import pytest
+import yaml
+from msgspec.structs import replace
+
+import promtool
+from nvcops.alerts.evaluate import Evaluator
+from nvcops.alerts.export import alertmanager_config, openslo, prometheus_rules
+from nvcops.alerts.rules import rules_of
+from nvcops.core.errors import UsageError
+from nvcops.core.manifest import AlertsEntry, Manifest, parse
+from nvcops.core.units import Seconds
+from rule_cases import BEGIN, Case, SeriesTwin, cases, manifest, probes, seconds_of
+
+RULES = rules_of(manifest(), probes())
+SEEDS = 24
+GOOD, BAD = [0, 5, 80, 200], [0, 0, 1, 3, 40]  # a minute
+
+
+def example() -> Manifest:
+    path = Path(__file__).parents[4] / "platforms" / "nvc-bank" / "platform.toml"
+    return parse(path.read_text(encoding="utf-8"), path)
+
+
+@pytest.mark.parametrize("of", [example, manifest], ids=["the example", "the shop"])
+def test_promtool_accepts_the_rules(of: type[Manifest], tmp_path: Path) -> None:
+    (tmp_path / "rules.yml").write_text(prometheus_rules(of(), probes()), encoding="utf-8")
+    said = promtool.run("check", "rules", str(tmp_path / "rules.yml"))
+    assert said.returncode == 0, said.stdout + said.stderr
+    assert f"{len(rules_of(of(), probes()))} rules found" in said.stdout
+
+
+@pytest.mark.parametrize("family", ["burn", "high", "drop", "missing", "limit"])
+def test_promtool_comes_to_the_same_verdicts(family: str, tmp_path: Path) -> None:
+    files = promtool.written_files(tmp_path, prometheus_rules(manifest(), probes()), RULES, cases(family))
+    said = promtool.run("test", "rules", *files)
+    assert said.returncode == 0, said.stdout + said.stderr
+    assert said.stdout.count("SUCCESS") == len(files)
+
+
+def test_promtool_finds_a_wrong_expectation(tmp_path: Path) -> None:
+    """Else the tests above would say nothing."""
+    case = replace_fires(cases("high")[0], {"5m": ["errors/high"]})
+    files = promtool.written_files(tmp_path, prometheus_rules(manifest(), probes()), RULES, [case])
+    assert promtool.run("test", "rules", *files).returncode == 1
+
+
+def replace_fires(case: Case, fires: dict[str, list[str]]) -> Case:
+    return Case(family=case.family, name=case.name, series=case.series, fires=fires, interval=case.interval)
+
+
+def random_case(seed: int, family: str) -> Case:
+    """Two instances that restart, fail, fall silent and come back; what fires is what our evaluator says."""
+    drawn = random.Random(seed)
+    keys = [
+        f'requests_total{{instance="shop-{number}",route="/buy",status="{status}"}}'
+        for number in (1, 2)
+        for status in (200, 500)
+    ] + ['orders_total{outcome="paid"}', 'orders_total{outcome="declined"}', 'orders_total{outcome="error"}']
+    series = {key: [0.0] for key in keys}
+    for _ in range(drawn.randint(6, 10)):
+        pace = {key: drawn.choice(BAD if "500" in key or "error" in key else GOOD) for key in keys}
+        restarts = drawn.random() < 0.15
+        for minute in range(drawn.randint(3, 25)):
+            for key, values in series.items():
+                values.append(0.0 if restarts and minute == 0 else values[-1] + pace[key])
+    written = {key: " ".join(f"{value:g}" for value in values) for key, values in series.items()}
+    minutes = len(series[keys[0]]) - 1
+    silent = Case(family=family, name=f"seed {seed}", series=written, fires={f"{minutes}m": []})
+    rules = [rule for rule in RULES if rule.family == family]
+    evaluator, twin, fires = Evaluator(rules, []), SeriesTwin(silent.values, 60), {}
+    for minute in range(minutes + 1):
+        said = evaluator.evaluate(twin, BEGIN + dt.timedelta(minutes=minute))
+        on = {one.fingerprint for one in said if one.ends is None}
+        fires[f"{minute}m"] = [rule.name.removeprefix("shop/") for rule in rules if promtool.fingerprint_of(rule) in on]
+    return replace_fires(silent, fires)
+
+
+@pytest.mark.parametrize("family", ["burn", "high", "drop"])
+def test_promtool_agrees_each_minute_on_random_series(family: str, tmp_path: Path) -> None:
+    drawn = [random_case(seed, family) for seed in range(SEEDS)]
+    fired = {name for case in drawn for names in case.fires.values() for name in names}
+    moved = sum(len({tuple(names) for names in case.fires.values()}) > 1 for case in drawn)
+    assert fired
+    assert moved >= SEEDS // 3, "series on which nothing happens compare nothing"
+    files = promtool.written_files(tmp_path, prometheus_rules(manifest(), probes()), RULES, drawn)
+    said = promtool.run("test", "rules", *files)
+    assert said.returncode == 0, said.stdout[-4000:] + said.stderr[-4000:]
+
+
+def test_the_rule_file_has_our_labels_annotations_and_hold() -> None:
+    (group,) = yaml.safe_load(prometheus_rules(manifest(), probes()))["groups"]
+    for written, rule in zip(group["rules"], RULES, strict=True):
+        assert (written["alert"], written["labels"], written["annotations"]) == (
+            rule.alert,
+            rule.labels,
+            rule.annotations,
+        )
+        assert seconds_of(written.get("for", "0s")) == rule.hold
+
+
+def test_an_alertmanager_routes_everything_to_us_and_says_it_again_in_time() -> None:
+    config = yaml.safe_load(alertmanager_config(example()))
+    (webhook,) = config["receivers"][0]["webhook_configs"]
+    assert webhook["url"] == "http://127.0.0.1:9780/v1/webhook/alertmanager"
+    assert webhook["send_resolved"] is True
+    assert "http_config" not in webhook
+    route = config["route"]
+    assert route["receiver"] == config["receivers"][0]["name"]
+    assert seconds_of(route["repeat_interval"]) + seconds_of(route["group_interval"]) < example().alerts.resolve_after
+
+
+def test_an_alertmanager_shows_our_token_and_reaches_us_at_the_address_that_it_is_told() -> None:
+    guarded = replace(manifest(), alerts=AlertsEntry(token_file=Path("/etc/token")))
+    config = yaml.safe_load(alertmanager_config(guarded, "https://ops.example.com/"))
+    (webhook,) = config["receivers"][0]["webhook_configs"]
+    assert webhook["url"] == "https://ops.example.com/v1/webhook/alertmanager"
+    assert webhook["http_config"]["authorization"] == {"type": "Bearer", "credentials_file": "/etc/token"}
+
+
+@pytest.mark.parametrize("alerts", [
+    AlertsEntry(),
+    AlertsEntry(listen="0.0.0.0:9780", token_file=Path("t")),
+    AlertsEntry(listen="127.0.0.1:9780", resolve_after=Seconds(10)),
+])  # fmt: skip
+def test_a_configuration_that_could_not_work_is_not_written(alerts: AlertsEntry) -> None:
+    with pytest.raises(UsageError) as caught:
+        alertmanager_config(replace(manifest(), alerts=alerts))
+    assert caught.value.hint
+
+
+def test_openslo_has_every_objective_with_its_budgeting_and_its_three_paces() -> None:
+    documents = list(yaml.safe_load_all(openslo(manifest())))
+    assert {document["apiVersion"] for document in documents} == {"openslo/v1"}
+    kinds = [document["kind"] for document in documents]
+    assert kinds == ["Service", "DataSource", "AlertNotificationTarget", *["SLO"] * 4]
+    slos = {document["metadata"]["name"]: document["spec"] for document in documents if document["kind"] == "SLO"}
+    errors = slos["shop-errors"]
+    assert errors["budgetingMethod"] == "Occurrences"
+    assert errors["timeWindow"] == [{"duration": "28d", "isRolling": True}]
+    assert errors["objectives"][0]["target"] == 0.999
+    assert set(errors["indicator"]["spec"]["ratioMetric"]) == {"counter", "bad", "total"}
+    assert set(slos["shop-orders"]["indicator"]["spec"]["ratioMetric"]) == {"counter", "good", "total"}
+    conditions = [policy["spec"]["conditions"][0]["spec"] for policy in errors["alertPolicies"]]
+    assert [(one["condition"]["threshold"], one["condition"]["lookbackWindow"]) for one in conditions] == [
+        (14.4, "1h"), (6.0, "6h"), (1.0, "3d"),
+    ]  # fmt: skip
+    assert [one["severity"] for one in conditions] == ["critical", "high", "medium"]
