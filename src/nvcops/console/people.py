@@ -1,0 +1,237 @@
+"""Incidents and on-call over HTTP: what `nvcops incidents`, `ack`, `assign`, `note`, `resolve` and `oncall who` do."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from django.http import HttpRequest
+from ninja import Router, Schema, Status
+
+from nvcops.console.served import Served, served
+from nvcops.core import schedule
+from nvcops.core.incidents import ActionItem, Clock, Incident, IncidentAlert, IncidentState, Role, Severity
+from nvcops.core.records import Desk
+from nvcops.incidents import leading, opening, timeline
+from nvcops.oncall.rotation import on_call, standing_overrides
+
+router = Router(tags=["incidents"])
+_LINES_MAX = 1_000
+
+
+class ByWhom(Schema):
+    """Who decides: a name of the roster."""
+
+    person: str
+
+
+class Words(ByWhom):
+    """A text in somebody's words."""
+
+    text: str
+
+
+class Resolution(Words):
+    """What resolved it, and why it is over although alerts still fire."""
+
+    despite: str = ""
+
+
+class Assignment(ByWhom):
+    """A role for somebody."""
+
+    role: Role
+    to: str
+
+
+class Overriding(ByWhom):
+    """A severity in place of the inferred one, and why."""
+
+    severity: Severity
+    reason: str
+
+
+class Declaration(ByWhom):
+    """An incident that a person opens."""
+
+    title: str
+    severity: Severity = Severity.P2
+    reason: str = ""
+    services: tuple[str, ...] = ()
+    security: bool = False
+    personal_data: bool = False
+
+
+def _plain(value: Any) -> Any:
+    return msgspec.to_builtins(value)
+
+
+def _decided(
+    person: str, about: str, act: str, decide: Callable[[Desk, Served, dt.datetime], Incident]
+) -> dict[str, Any]:
+    """Decide something in a transaction, with its evidence; answers the incident as it is then."""
+    platform, done = served(), []
+
+    def change(desk: Desk) -> None:
+        platform.note(desk, person, about, act)
+        done.append(decide(desk, platform, schedule.now()))
+
+    platform.change(change)
+    answer: dict[str, Any] = _plain(done[-1])
+    return answer
+
+
+@router.get("/v1/incidents")
+def incidents(request: HttpRequest, *, over: bool = False, limit: int = 100) -> Any:
+    """The incidents, the newest first; with `over` also those that are."""
+    gone = (IncidentState.RESOLVED, IncidentState.CLOSED)
+    where = {} if over else {"state__in": [state for state in IncidentState if state not in gone]}
+    with served().records.reading() as reading:
+        return _plain(reading.find(Incident, order="-number", limit=min(max(limit, 1), _LINES_MAX), **where))
+
+
+@router.get("/v1/incidents/{number}")
+def incident(request: HttpRequest, number: int) -> Any:
+    """One incident with its alerts, timeline, action items and deadlines."""
+    with served().records.reading() as reading:
+        return {
+            "incident": _plain(timeline.the(reading, number)),
+            "alerts": _plain(reading.find(IncidentAlert, incident=number, limit=_LINES_MAX)),
+            "timeline": _plain(timeline.events(reading, number)),
+            "actions": _plain(reading.find(ActionItem, incident=number, limit=_LINES_MAX)),
+            "clocks": _plain(reading.find(Clock, incident=number, limit=_LINES_MAX)),
+        }
+
+
+@router.post("/v1/incidents", response={201: Any})
+def declare(request: HttpRequest, said: Declaration) -> Status[Any]:
+    """Open an incident by hand, and page who is on call."""
+    opened = _decided(
+        said.person,
+        "incident",
+        "declare",
+        lambda desk, platform, at: opening.open_by_hand(
+            desk,
+            manifest=platform.manifest,
+            title=said.title,
+            person=said.person,
+            at=at,
+            severity=said.severity,
+            reason=said.reason,
+            services=said.services,
+            security=said.security,
+            personal=said.personal_data,
+        ),
+    )
+    return Status(201, opened)
+
+
+@router.post("/v1/incidents/{number}/ack")
+def ack(request: HttpRequest, number: int, said: ByWhom) -> Any:
+    """Somebody is on it."""
+    return _decided(
+        said.person,
+        f"incident/{number}",
+        "acknowledge",
+        lambda desk, platform, at: leading.acknowledge(
+            desk, number, manifest=platform.manifest, person=said.person, at=at
+        ),
+    )
+
+
+@router.post("/v1/incidents/{number}/assign")
+def assign(request: HttpRequest, number: int, said: Assignment) -> Any:
+    """A role of the emergency response team is somebody's."""
+    return _decided(
+        said.person,
+        f"incident/{number}",
+        "assign",
+        lambda desk, platform, at: leading.assign(
+            desk, number, manifest=platform.manifest, role=said.role, to=said.to, person=said.person, at=at
+        ),
+    )
+
+
+@router.post("/v1/incidents/{number}/note")
+def note(request: HttpRequest, number: int, said: Words) -> Any:
+    """A line of the timeline in somebody's words."""
+    return _decided(
+        said.person,
+        f"incident/{number}",
+        "note",
+        lambda desk, platform, at: leading.note(
+            desk, number, manifest=platform.manifest, text=said.text, person=said.person, at=at
+        ),
+    )
+
+
+@router.post("/v1/incidents/{number}/severity")
+def severity(request: HttpRequest, number: int, said: Overriding) -> Any:
+    """A person's severity in place of the inferred one."""
+    return _decided(
+        said.person,
+        f"incident/{number}",
+        "severity",
+        lambda desk, platform, at: leading.override(
+            desk,
+            number,
+            manifest=platform.manifest,
+            severity=said.severity,
+            reason=said.reason,
+            person=said.person,
+            at=at,
+        ),
+    )
+
+
+@router.post("/v1/incidents/{number}/mitigate")
+def mitigate(request: HttpRequest, number: int, said: Words) -> Any:
+    """Customers are no longer touched."""
+    return _decided(
+        said.person,
+        f"incident/{number}",
+        "mitigate",
+        lambda desk, platform, at: leading.mitigate(
+            desk, number, manifest=platform.manifest, text=said.text, person=said.person, at=at
+        ),
+    )
+
+
+@router.post("/v1/incidents/{number}/resolve")
+def resolve(request: HttpRequest, number: int, said: Resolution) -> Any:
+    """It is over."""
+    return _decided(
+        said.person,
+        f"incident/{number}",
+        "resolve",
+        lambda desk, platform, at: leading.resolve(
+            desk,
+            number,
+            manifest=platform.manifest,
+            text=said.text,
+            person=said.person,
+            at=at,
+            despite=said.despite,
+        ),
+    )
+
+
+@router.post("/v1/incidents/{number}/close")
+def close(request: HttpRequest, number: int, said: ByWhom) -> Any:
+    """Nothing is left to do."""
+    return _decided(
+        said.person,
+        f"incident/{number}",
+        "close",
+        lambda desk, platform, at: leading.close(desk, number, manifest=platform.manifest, person=said.person, at=at),
+    )
+
+
+@router.get("/v1/oncall")
+def who(request: HttpRequest) -> Any:
+    """Who is on call now, by rotation."""
+    at, platform = schedule.now(), served()
+    with platform.records.reading() as reading:
+        return _plain(on_call(platform.manifest, standing_overrides(reading, at), at))

@@ -1,0 +1,56 @@
+"""Where everything is: the paths of the door, and how an error is answered."""
+
+from __future__ import annotations
+
+import hmac
+
+from django.http import HttpRequest, HttpResponse
+from django.urls import path
+from ninja import NinjaAPI
+from ninja.security import HttpBearer
+
+from nvcops.console import intake, people
+from nvcops.console.served import served
+from nvcops.core.errors import NotAllowed, NotFoundError, NvcopsError, StateError, UsageError
+
+_RETRY_AFTER_S = 5
+
+
+class Token(HttpBearer):
+    """`Authorization: Bearer ...`: the token of [alerts] token_file; nobody is asked where there is none."""
+
+    def __call__(self, request: HttpRequest) -> object:
+        """Whether the request may go on."""
+        return super().__call__(request) if served().token else True
+
+    def authenticate(self, request: HttpRequest, token: str) -> object:
+        """Whether it is the token, in a time that tells nothing of how much of it was right."""
+        return hmac.compare_digest(token.encode(), served().token.encode()) or None
+
+
+api = NinjaAPI(title="nvcops", version="1", auth=Token(), docs_url=None, urls_namespace="nvcops")
+api.add_router("", intake.router)
+api.add_router("", people.router)
+
+
+@api.exception_handler(NvcopsError)
+def refused(request: HttpRequest, error: Exception) -> HttpResponse:
+    """Our errors are sentences with a hint over HTTP too."""
+    assert isinstance(error, NvcopsError)  # noqa: S101 - that is what it is registered for
+    status = 500
+    for kind, code in ((NotFoundError, 404), (NotAllowed, 403), (UsageError, 400), (StateError, 503)):
+        if isinstance(error, kind):
+            status = code
+            break
+    response = api.create_response(request, {"error": error.sentence, "hint": error.hint}, status=status)
+    if status == 503:
+        response["Retry-After"] = str(_RETRY_AFTER_S)
+    return response
+
+
+def healthy(request: HttpRequest) -> HttpResponse:
+    """This process answers; its peer and its supervisor ask here."""
+    return HttpResponse("ok\n", content_type="text/plain")
+
+
+urlpatterns = [path("healthz", healthy), path("-/healthy", healthy), path("-/ready", healthy), path("", api.urls)]
