@@ -72,9 +72,7 @@ def payload_of(notice: Notice, webhook: Webhook, *, origin: str, address: str) -
         "commonLabels": common(alert.labels for alert in every),
         "commonAnnotations": common(alert.annotations for alert in every),
         "externalURL": address,
-        "alerts": [
-            _sent(alert, notice.at, origin, over=number >= len(notice.firing)) for number, alert in enumerate(sent)
-        ],
+        "alerts": [_sent(alert, notice.at, origin, over=number >= fires) for number, alert in enumerate(sent)],
     }
     return msgspec.json.encode(document).decode()
 

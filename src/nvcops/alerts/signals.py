@@ -68,8 +68,13 @@ def after(streak: Streak, look: Look, failures: int, recoveries: int) -> Streak:
     >>> state = Streak()
     >>> for second, why in enumerate(["", "refused", "refused", "", "", ""]):
     ...     state = after(state, Look(probe="p", time=noon + dt.timedelta(seconds=second), why=why), 2, 3)
-    ...     print(state.down, end=" ")
-    None None True True True False
+    ...     print(second, state.down)
+    0 None
+    1 None
+    2 True
+    3 True
+    4 True
+    5 False
     """
     if not look.known:
         return msgspec.structs.replace(streak, blind=streak.blind or look.time, blind_why=look.why)
