@@ -18,6 +18,7 @@ from nvcops.core.records import Desk, Reading
 
 TEXT_MAX = 4_000
 EVENTS_MAX = 5_000
+POSTMORTEM_TEXT = "postmortem-text"  # kept with the incident, and no line of its timeline
 ACTIVE = (IncidentState.DETECTED, IncidentState.RESPONDING, IncidentState.INVESTIGATING, IncidentState.MITIGATED)
 _ACTIVE_MAX = 500
 
@@ -44,7 +45,7 @@ def active(reading: Reading) -> list[Incident]:
 def events(reading: Reading, number: int) -> list[Event]:
     """An incident's timeline, the oldest line first."""
     found = reading.find(Event, incident=number, order="time", limit=EVENTS_MAX)
-    return sorted(found, key=lambda event: event.time)
+    return [event for event in found if event.kind != POSTMORTEM_TEXT]
 
 
 # --- Rules ---
