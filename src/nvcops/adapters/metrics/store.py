@@ -15,7 +15,7 @@ from importlib import resources
 from pathlib import Path
 
 from nvcops.adapters.metrics.gauges import newest, prune_gauges, write_gauges
-from nvcops.adapters.metrics.write import BUCKET_MS, Observation, moment_of, ms, write
+from nvcops.adapters.metrics.write import BUCKET_MS, Figures, Observation, moment_of, ms, write, write_rises
 from nvcops.core.errors import StateError
 from nvcops.core.target import Answers, Change, Increase, Sample, ScrapeSummary
 
@@ -34,6 +34,7 @@ class MetricsStore:
     def __init__(self, path: Path, raw_s: float, rollups_s: float) -> None:
         self._path = path
         self._raw_ms, self._rollups_ms = int(raw_s * 1000), int(rollups_s * 1000)
+        self._kept_ms = 0
 
     def record(self, at: dt.datetime, observations: Sequence[Observation], interval_s: float) -> None:
         """Write one round of asking, whole or not at all.
@@ -50,6 +51,21 @@ class MetricsStore:
                     write_gauges(connection, seen.service, seen.instance, seen.page.gauges, moment)
             if moment // _HOUR_MS != last // _HOUR_MS:
                 self._prune(connection, moment)
+
+    def keep(self, at: dt.datetime, figures: Sequence[Figures]) -> None:
+        """Write figures of our own, whole or not at all.
+
+        Raises:
+            StateError: the disk is full, or the folder cannot be written.
+        """
+        moment = ms(at)
+        with self._writing() as connection:
+            for one in figures:
+                write_rises(connection, one.service, one.rises, moment)
+                write_gauges(connection, one.service, "", one.gauges, moment)
+            if moment // _HOUR_MS != self._kept_ms // _HOUR_MS:
+                self._prune(connection, moment)
+        self._kept_ms = moment
 
     def increases(self, service: str, series: str, start: dt.datetime, end: dt.datetime) -> list[Increase]:
         """How much each labelled counter of that name rose between two moments, all instances together."""

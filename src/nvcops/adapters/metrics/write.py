@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import sqlite3
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -37,6 +38,15 @@ class Observation:
     def subject(self) -> str:
         """Who was asked."""
         return self.instance or self.service
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """Figures of our own about a service: how much counters rose since the last time, and gauges; by their series."""
+
+    service: str
+    rises: Mapping[str, float]
+    gauges: Mapping[str, float]
 
 
 class _Last(NamedTuple):
@@ -139,7 +149,24 @@ def _page(connection: sqlite3.Connection, seen: Observation, page: Page, last: _
     connection.executemany("INSERT OR REPLACE INTO latest VALUES (?, ?)", values)
     gone = [(series,) for series, before in known.values() if before is not None]
     connection.executemany("DELETE FROM latest WHERE series = ?", gone)
-    connection.executemany("INSERT INTO raw VALUES (?, ?, ?)", rises)
+    _risen(connection, rises)
+
+
+def write_rises(connection: sqlite3.Connection, service: str, rises: Mapping[str, float], at: int) -> None:
+    """Write how much series of a service, of none of its instances, rose until `at` (ms)."""
+    sql = "SELECT key, id FROM series WHERE service = ? AND instance = ''"
+    known = dict(connection.execute(sql, (service,)).fetchall())
+    ours = Observation(service, "", READY)
+    _risen(
+        connection, [(at, known.get(key) or _new_series(connection, ours, key), rise) for key, rise in rises.items()]
+    )
+
+
+def _risen(connection: sqlite3.Connection, rises: Sequence[tuple[int, int, float]]) -> None:
+    """Each rise is a reading, and part of its 5 minutes' sum: (moment, series, rise)."""
+    connection.executemany(
+        "INSERT INTO raw VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET increase = increase + excluded.increase", rises
+    )
     connection.executemany(
         "INSERT INTO rollup VALUES (?2, ?1, ?3) ON CONFLICT DO UPDATE SET increase = increase + excluded.increase",
         [(moment - moment % BUCKET_MS, series, rise) for moment, series, rise in rises],
