@@ -49,18 +49,22 @@ def take(desk: Desk, said: Sequence[Said], at: dt.datetime, *, manifest: Manifes
 
 
 def _acknowledge(desk: Desk, said: Said, at: dt.datetime, manifest: Manifest, routing: Routing) -> None:
-    """Somebody acknowledged it where it came from: its incident, else the page of its groups."""
-    alert = desk.get(Alert, said.fingerprint)
+    """Somebody acknowledged it where it came from: nobody is asked any more.
+
+    One of our own people thereby responds to the incident; of a stranger it is not known that anybody does.
+    """
+    alert, person = desk.get(Alert, said.fingerprint), said.acknowledged_by
     if alert is None or not alert.firing(at):
         return
     rows = desk.find(IncidentAlert, fingerprint=alert.fingerprint, ends__isnull=True, order="-incident", limit=1)
     incident = desk.get(Incident, rows[0].incident) if rows else None
-    if incident is not None:
-        if incident.state is IncidentState.DETECTED and incident.acknowledged is None:
-            opening.acknowledge(desk, incident.number, manifest=manifest, person=said.acknowledged_by, at=at)
-        return
-    for key in routing.keys(alert.labels):
-        paging.acknowledge(desk, about=key, person=said.acknowledged_by, at=at)
+    if incident is None:
+        for key in routing.keys(alert.labels):
+            paging.acknowledge(desk, about=key, person=person, at=at)
+    elif manifest.person(person) is None:
+        paging.acknowledge(desk, about=f"incident/{incident.number}", person=person, at=at)
+    elif incident.state is IncidentState.DETECTED and incident.acknowledged is None:
+        opening.acknowledge(desk, incident.number, manifest=manifest, person=person, at=at)
 
 
 def resume(desk: Desk, at: dt.datetime, *, manifest: Manifest, routing: Routing) -> None:
