@@ -71,6 +71,15 @@ def read_secret(file: Path) -> str:
     return first
 
 
+def read_routing_file(path: Path) -> str:
+    """The text of the file that [alerts] routing names.
+
+    Raises:
+        ManifestError: it cannot be read.
+    """
+    return _text(path)
+
+
 def _text(path: Path) -> str:
     try:
         if path.stat().st_size > _MANIFEST_BYTES_MAX:
@@ -119,6 +128,11 @@ def _password_files(manifest: Manifest) -> Iterator[tuple[Place, Path]]:
             yield (table, "password_file"), entry.password_file
     if manifest.backups and manifest.backups.key_file:
         yield ("backups", "key_file"), manifest.backups.key_file
+    if manifest.watch.heartbeat_url_file:
+        yield ("watch", "heartbeat_url_file"), manifest.watch.heartbeat_url_file
+    for index, probe in enumerate(manifest.watch.probes):
+        if "password_file" in probe.options:
+            yield ("watch", "probes", index, "options"), Path(probe.options["password_file"])
 
 
 def _check_authorities(file: Path) -> None:
@@ -137,6 +151,5 @@ def _why(error: OSError) -> str:
 def secrets(manifest: Manifest) -> list[str]:
     """Every secret that a manifest names, so that they can be kept out of what is written."""
     tables = [table for table in (manifest.database, manifest.cache, manifest.backups) if table]
-    passwords = [value for table in tables if (value := secret(table.password_file, table.password_env))]
-    key = manifest.backups.key_file if manifest.backups else None
-    return [*passwords, *([read_secret(key)] if key else [])]
+    from_environment = [secret(None, table.password_env) for table in tables if not table.password_file]
+    return [*filter(None, from_environment), *(read_secret(file) for _, file in _password_files(manifest))]
