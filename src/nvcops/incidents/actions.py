@@ -15,7 +15,7 @@ from nvcops.core.procedures import find
 from nvcops.core.records import Desk, Reading
 from nvcops.core.runs import RunRecord, RunState
 from nvcops.incidents import timeline
-from nvcops.incidents.leading import somebody
+from nvcops.incidents.people import somebody
 from nvcops.incidents.timeline import text_of
 
 _ITEMS_MAX = 2_000

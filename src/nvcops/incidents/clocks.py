@@ -16,8 +16,8 @@ from nvcops.core.manifest import Manifest
 from nvcops.core.records import Desk, Reading
 from nvcops.core.units import Seconds
 from nvcops.incidents import timeline
-from nvcops.incidents.leading import names_of
 from nvcops.incidents.messages import moment
+from nvcops.incidents.people import names_of
 from nvcops.incidents.severity import worse
 from nvcops.incidents.timeline import text_of
 from nvcops.oncall import paging

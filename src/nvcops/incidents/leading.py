@@ -15,7 +15,8 @@ from nvcops.core.incidents import Event, Incident, IncidentAlert, IncidentState,
 from nvcops.core.manifest import Manifest
 from nvcops.core.records import Desk, Reading
 from nvcops.core.units import Seconds
-from nvcops.incidents import messages, timeline
+from nvcops.incidents import clocks, messages, timeline
+from nvcops.incidents.people import somebody
 from nvcops.incidents.severity import worse
 from nvcops.incidents.timeline import enter, text_of
 from nvcops.oncall import paging
@@ -53,22 +54,6 @@ def refuse(incident: Incident, act: str) -> None:
     if incident.state not in _ALLOWED[act]:
         sentence = f"incident {incident.number} is {incident.state}, so it cannot be {act}"
         raise UsageError(sentence, hint=_FIRST[incident.state])
-
-
-def somebody(manifest: Manifest, name: str) -> None:
-    """Nothing where somebody is called that.
-
-    Raises:
-        UsageError: it is nobody; who there is.
-    """
-    known = names_of(manifest)
-    if name not in known:
-        raise UsageError(f"{name!r} is nobody in [[people]] or [[contacts]]", hint=f"there: {', '.join(known)}")
-
-
-def names_of(manifest: Manifest) -> list[str]:
-    """Everybody who can be told something: the roster, and the contacts."""
-    return [person.name for person in manifest.people] + [contact.name for contact in manifest.contacts]
 
 
 def in_time(acknowledged: dt.datetime, detected: dt.datetime, within: Seconds) -> str:
@@ -132,8 +117,15 @@ def tell_pages(desk: Desk, incident: Incident, text: str, *, manifest: Manifest,
     paging.update(desk, manifest=manifest, about=about(incident.number), body=body, at=at)
 
 
-def acknowledge(desk: Desk, number: int, *, manifest: Manifest, person: str, at: dt.datetime) -> Incident:
-    """Somebody is on it: its pages stop escalating."""
+def acknowledge(
+    desk: Desk, number: int, *, manifest: Manifest, person: str, at: dt.datetime, elsewhere: bool = False
+) -> Incident:
+    """Somebody is on it: its pages stop escalating. `elsewhere`: another system says so, and names whom it knows.
+
+    Raises:
+        NotFoundError: the person is nobody of the roster.
+        UsageError: somebody else was quicker, or it is over.
+    """
     incident = timeline.the(desk, number)
     if incident.acknowledged:
         sentence = (
@@ -144,7 +136,7 @@ def acknowledge(desk: Desk, number: int, *, manifest: Manifest, person: str, at:
     took = in_time(at, incident.detected, manifest.alerts.acknowledge.critical)
     data = {"seconds": round((at - incident.detected).total_seconds(), 3)}
     enter(desk, number, "acknowledged", f"acknowledged {took}", manifest=manifest, at=at, person=person, data=data)
-    paging.acknowledge(desk, about=about(number), person=person, at=at, manifest=manifest)
+    paging.acknowledge(desk, about=about(number), person=person, at=at, manifest=None if elsewhere else manifest)
     state = _STATE.RESPONDING if incident.state is _STATE.DETECTED else incident.state
     return timeline.change(desk, incident, state=state, acknowledged=at, acknowledged_by=person)
 
@@ -210,12 +202,13 @@ def override(
 def personal_data(
     desk: Desk, number: int, *, manifest: Manifest, reason: str, person: str, at: dt.datetime
 ) -> Incident:
-    """Personal data are touched: the regulators' clocks of that begin with a person's word, see `clocks`."""
+    """Personal data are touched, as of now we are aware of it: the clock of who supervises them begins."""
     incident = timeline.the(desk, number)
     reason = text_of(reason, "the reason", most=500)
-    enter(
-        desk, number, "personal-data", f"personal data are touched: {reason}", manifest=manifest, at=at, person=person
-    )
+    text = f"personal data are touched: {reason}"
+    enter(desk, number, "personal-data", text, manifest=manifest, at=at, person=person)
+    if "gdpr" in manifest.incidents.regulators:
+        clocks.begin(desk, number, manifest=manifest, rule="gdpr-72h", person=person, at=at, reason=reason)
     return timeline.change(desk, incident, personal_data=True)
 
 
