@@ -101,7 +101,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     channel: str
     subject: str
     body: str
-    purpose: str  # page, escalation, update, resolved, reach-test, expiry, status, webhook
+    purpose: str  # page, escalation, update, resolved, reach-test, handover, expiry, status, webhook
     created: dt.datetime
     due: dt.datetime
     state: MessageState = MessageState.WAITING
