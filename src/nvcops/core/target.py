@@ -313,6 +313,18 @@ class RunHistory(Protocol):
         ...
 
 
+class Alarm(Protocol):
+    """Where an alert of our own is said: it comes in as any other does."""
+
+    def say(self, labels: Mapping[str, str], annotations: Mapping[str, str], *, over: bool = False) -> None:
+        """Say an alert, or that it is over; it is durable when this returns.
+
+        Raises:
+            StateError: the records cannot be written.
+        """
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
     """The platform as a procedure sees it. What the manifest does not name is None or empty."""
@@ -335,3 +347,4 @@ class Target:
     records: Records | None = None
     runs: RunHistory | None = None
     commits: Commits | None = None
+    alarm: Alarm | None = None
