@@ -73,11 +73,19 @@ class Records(Protocol):
         """What stands there now, of one moment."""
 
     def claim(
-        self, worker: str, at: dt.datetime, lease_until: dt.datetime, *, limit: int, besides: Sequence[str] = ()
+        self,
+        worker: str,
+        at: dt.datetime,
+        lease_until: dt.datetime,
+        *,
+        limit: int,
+        each: int = FOUND_MAX,
+        besides: Sequence[str] = (),
     ) -> Sequence[str]:
         """Lease up to `limit` messages that are due (WAITING, or SENDING with a lease that ended), the oldest first.
 
-        Answers their ids; each has one attempt more from now on. Those `to` somebody of `besides` are left for later.
+        Answers their ids; each has one attempt more from now on. Of those to one person or receiver at most `each` are
+        leased, and none of those to `besides`: the others are left for later.
         A conditional update says who won: of two workers one gets a message.
         """
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import datetime as dt
 import pkgutil
 import threading
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import django.db
@@ -23,9 +24,10 @@ from nvcops.adapters.records.places import Place
 from nvcops.core.errors import StateError
 from nvcops.core.evidence import Log
 from nvcops.core.oncall import Message, MessageState
-from nvcops.core.records import Desk, Reading
+from nvcops.core.records import FOUND_MAX, Desk, Reading
 
 _APP = "records"
+_LOOKED_AT = 256  # of the messages that are due, for those to somebody else
 
 
 class Store:
@@ -61,7 +63,14 @@ class Store:
             yield OpenReading(connection)
 
     def claim(
-        self, worker: str, at: dt.datetime, lease_until: dt.datetime, *, limit: int, besides: Sequence[str] = ()
+        self,
+        worker: str,
+        at: dt.datetime,
+        lease_until: dt.datetime,
+        *,
+        limit: int,
+        each: int = FOUND_MAX,
+        besides: Sequence[str] = (),
     ) -> Sequence[str]:
         """Lease messages that are due, the oldest first."""
         free = Q(state=MessageState.WAITING.value, due__lte=at) | Q(
@@ -69,7 +78,8 @@ class Store:
         )
         with self._connections.reading() as connection:
             due = rows_of(KINDS[Message], connection).filter(free).exclude(to__in=besides)
-            ids = list(due.order_by("due", "id").values_list("id", flat=True)[:limit])
+            oldest = due.order_by("due", "id").values_list("id", "to")[: max(limit, _LOOKED_AT)]
+            ids = _some_of_each(oldest, limit, each)
         if not ids:
             return ids
         with self._connections.writing() as connection:
@@ -123,3 +133,14 @@ class Store:
                 hint="use that release, or a newer one",
             )
         return applied != ours
+
+
+def _some_of_each(oldest: Iterable[tuple[str, str]], limit: int, each: int) -> list[str]:
+    """The first of messages (id, to), at most `limit`, and at most `each` to the same."""
+    taken: list[str] = []
+    to_whom: Counter[str] = Counter()
+    for identity, to in oldest:
+        if to_whom[to] < each and len(taken) < limit:
+            to_whom[to] += 1
+            taken.append(identity)
+    return taken
