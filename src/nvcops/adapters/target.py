@@ -13,6 +13,7 @@ from nvcops.adapters.backup.repository import open_repository
 from nvcops.adapters.backup.restores import open_restores
 from nvcops.adapters.clients import JournalledClients
 from nvcops.adapters.files import secret
+from nvcops.adapters.git import GitCheckout
 from nvcops.adapters.guard import GuardedPatroni
 from nvcops.adapters.haproxy import HAProxy
 from nvcops.adapters.host import LocalHost
@@ -21,7 +22,9 @@ from nvcops.adapters.logs import Format, LogFiles, PostgresFormat, ServiceFormat
 from nvcops.adapters.metrics.scrape import metrics_store
 from nvcops.adapters.postgres import PostgresServer
 from nvcops.adapters.programs import Programs
+from nvcops.adapters.records.later import LaterRecords
 from nvcops.adapters.roles import PrimaryNow, Roles, StandbysNow
+from nvcops.adapters.runs.history import RunJournal
 from nvcops.adapters.valkey import ValkeyServer
 from nvcops.core.backups import Backups
 from nvcops.core.cluster import Control
@@ -53,6 +56,9 @@ def connect(manifest: Manifest) -> Target:
         restores=open_restores(manifest) if manifest.backups else None,
         cluster=cluster,
         clients=_clients(manifest, cluster),
+        records=LaterRecords(manifest),
+        runs=RunJournal(manifest),
+        commits=GitCheckout(manifest.incidents.repository) if manifest.incidents.repository else None,
     )
 
 

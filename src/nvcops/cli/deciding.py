@@ -14,10 +14,10 @@ import msgspec
 
 from nvcops import wiring
 from nvcops.adapters.runs.entries import said
-from nvcops.cli.context import manifest_path
+from nvcops.cli.context import manifest_path, notify
 from nvcops.cli.people import person_options, signer_of
 from nvcops.core import schedule
-from nvcops.core.errors import NotAllowed, UsageError
+from nvcops.core.errors import NotAllowed, StateError, UsageError
 from nvcops.core.evidence import utc
 from nvcops.core.identity import Say, Statement, check_signed
 from nvcops.core.manifest import Manifest
@@ -68,9 +68,14 @@ def deciding(
     if signed.statement != statement:
         raise NotAllowed(f"{signer.name!r} signed something else than was asked")
     check_signed(manifest.people, signed, schedule.now())
-    with wiring.open_records(manifest) as records, records.changing() as desk:
-        desk.note(said(signed))
-        yield Deciding(desk, manifest, signer.name, at)
+    with wiring.open_records(manifest) as records:
+        with records.changing() as desk:
+            desk.note(said(signed))
+            yield Deciding(desk, manifest, signer.name, at)
+        try:
+            records.drain(wiring.EvidenceLater(manifest))
+        except StateError as error:
+            notify(f"{error.sentence}: evidence waits beside the records and is folded in later")
 
 
 @contextmanager

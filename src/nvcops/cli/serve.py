@@ -7,20 +7,26 @@ import sys
 import threading
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import click
 
 from nvcops import wiring
+from nvcops.adapters.files import read_secret
+from nvcops.adapters.runs.serve import Life
 from nvcops.cli.context import forget, manifest_path, plain, target_option
 from nvcops.cli.report import step_line
 from nvcops.core.runs import RunRecord, StepRecord
+
+if TYPE_CHECKING:
+    from nvcops.wiring.watch import Watch
 
 
 @click.command()
 @target_option
 @click.option("--quiet", is_flag=True, help="Say only what needs somebody.")
 def serve(target_path: Path | None, quiet: bool) -> None:
-    """Run what is due, go on with what was interrupted, and keep the services' figures, until SIGTERM or Ctrl-C."""
+    """Watch the platform, page people, run what is due and go on with what was interrupted, until SIGTERM or Ctrl-C."""
     manifest = wiring.load(manifest_path(target_path))
     stop = threading.Event()
     until_signalled(stop)
@@ -29,13 +35,28 @@ def serve(target_path: Path | None, quiet: bool) -> None:
         if not quiet and step.state.ended:
             _say(f"{run.id} {step_line(step)}")
 
-    with wiring.open_runs(manifest, notify=_say, kind="serve") as runs:
+    with wiring.open_runs(manifest, notify=_say, kind="serve") as runs, wiring.open_records(manifest) as records:
+        watched = wiring.watch(manifest, records, _say)
         if not quiet:
-            watched = ", ".join(service.name for service in manifest.services)
-            _say(f"serving {manifest.platform.name} ({watched}); state in {manifest.platform.state}")
-        wiring.server(runs, on_step).work(stop)
+            names = ", ".join(service.name for service in manifest.services)
+            _say(f"serving {manifest.platform.name} ({names}); state in {manifest.platform.state}")
+        wiring.server(runs, watched, on_step, [("door", door(watched))]).work(stop)
     if not quiet:
         _say("stopped")
+
+
+def door(watched: Watch) -> Life:
+    """What answers at [alerts] listen for as long as it is served."""
+    manifest = watched.manifest
+    token = read_secret(manifest.alerts.token_file) if manifest.alerts.token_file else ""
+
+    def answer(stop: threading.Event) -> None:
+        from nvcops.console.served import Served
+        from nvcops.console.serving import serve as open_door
+
+        open_door(Served(manifest, watched.records, watched.engine.take, watched.engine.change, token), stop)
+
+    return answer
 
 
 def until_signalled(stop: threading.Event) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 from nvcops import alerts, database, health, incidents, oncall, recovery, security
 from nvcops.adapters.evidence.export import verify_file as verify_bundle
@@ -22,14 +24,18 @@ from nvcops.core import procedures, schedule
 from nvcops.core.backups import Backups
 from nvcops.core.cluster import Failover
 from nvcops.core.errors import ManifestError, NotFoundError
-from nvcops.core.evidence import Redactor
+from nvcops.core.evidence import Entry, Redactor
 from nvcops.core.manifest import Manifest
 from nvcops.core.records import Records
 from nvcops.core.runs import RunRecord, StepRecord
 from nvcops.core.target import Target
 
+if TYPE_CHECKING:
+    from nvcops.wiring.watch import Watch
+
 __all__ = [
     "ROOMS",
+    "EvidenceLater",
     "backups",
     "cadences",
     "find_signer",
@@ -40,6 +46,7 @@ __all__ = [
     "receiver",
     "server",
     "verify_bundle",
+    "watch",
 ]
 
 CHECKPOINT_EVERY_S = 300.0
@@ -79,6 +86,18 @@ def open_evidence(manifest: Manifest) -> EvidenceLog:
         witness=manifest.evidence.witness,
         redactor=Redactor(secrets(manifest)),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class EvidenceLater:
+    """The platform's evidence log, opened when there is something to append."""
+
+    manifest: Manifest
+
+    def append(self, entries: Sequence[Entry]) -> list[int]:
+        """See core.evidence.Log."""
+        with open_evidence(self.manifest) as log:
+            return log.append(entries)
 
 
 def _connected(manifest: Manifest) -> Target:
@@ -127,8 +146,21 @@ def open_runs(manifest: Manifest, *, notify: Notify, kind: str = "cli") -> Runs:
     return Runs(manifest, lambda: _connected(manifest), lambda: open_evidence(manifest), notify=notify, kind=kind)
 
 
-def server(runs: Runs, on_step: Callable[[RunRecord, StepRecord], None]) -> Server:
-    """The worker behind `nvcops serve`: runs by the clock, the services' figures, a checkpoint now and then."""
+def watch(manifest: Manifest, records: Records, notify: Notify) -> Watch:
+    """What `nvcops serve` watches the platform with.
+
+    Raises:
+        ManifestError: the routing's file, or a secret, cannot be read.
+    """
+    from nvcops.wiring.watch import Watch
+
+    return Watch(manifest, _connected(manifest), records, notify)
+
+
+def server(
+    runs: Runs, watched: Watch, on_step: Callable[[RunRecord, StepRecord], None], doors: Sequence[tuple[str, Life]] = ()
+) -> Server:
+    """The worker behind `nvcops serve`: runs by the clock, the services' figures, alerts, a checkpoint now and then."""
     from nvcops.adapters.metrics.scrape import Scraper
 
     scraper = Scraper.of(runs.manifest)
@@ -139,7 +171,8 @@ def server(runs: Runs, on_step: Callable[[RunRecord, StepRecord], None]) -> Serv
                 log.checkpoint(schedule.now())
 
     jobs: list[Job] = [(scraper.name, scraper.interval_s, scraper), ("checkpoint", CHECKPOINT_EVERY_S, checkpoint)]
-    lives: list[tuple[str, Life]] = []
+    jobs += watched.jobs(EvidenceLater(runs.manifest))
+    lives: list[tuple[str, Life]] = [*watched.lives(), *doors]
     if runs.manifest.backups and runs.manifest.backups.engine == "native":
         lives.append(("transaction log", receiver(runs.manifest)))
     if runs.manifest.cluster and runs.manifest.cluster.guard:

@@ -61,6 +61,18 @@ class RunRecords:
         )
         return [self._record(row, complete=False) for row in rows]
 
+    def under_way(self, start: dt.datetime, end: dt.datetime, *, limit: int) -> list[RunRecord]:
+        """Runs that had begun before `end` and not ended before `start`, without their steps, the newest first."""
+        rows = self.ops.rows(
+            "SELECT * FROM runs WHERE platform = ? AND begun < ? AND (ended IS NULL OR ended >= ?)"
+            " ORDER BY begun DESC, id LIMIT ?",
+            self.platform,
+            end.timestamp(),
+            start.timestamp(),
+            min(limit, _LIST_MAX),
+        )
+        return [self._record(row, complete=False) for row in rows]
+
     def _record(self, row: sqlite3.Row, *, complete: bool) -> RunRecord:
         sections = self._sections(row["id"]) if complete else ()
         return RunRecord(
