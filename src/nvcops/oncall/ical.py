@@ -111,6 +111,7 @@ def _who(manifest: Manifest, summary: str, rotation: str) -> tuple[str, str]:
 # --- Rules ---
 
 _BEHIND, _AHEAD = dt.timedelta(days=31), dt.timedelta(days=184)
+OVERRIDES_SINCE = dt.timedelta(days=40)  # those that ended earlier touch no shift of the feed
 
 
 def feed(
@@ -122,6 +123,8 @@ def feed(
     person: str = "",
 ) -> bytes:
     """A calendar of the shifts around a moment, a month back and half a year ahead: of a rotation, a person, or all.
+
+    `overrides` are those that ended after `at - OVERRIDES_SINCE`, so that an event keeps its bounds and its uid.
 
     Raises:
         NotFoundError: there is no such rotation or person.

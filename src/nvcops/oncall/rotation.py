@@ -76,7 +76,7 @@ def shifts(
     """
     there = rotation_of(manifest, rotation)
     known = {person.name for person in manifest.people}
-    standing = [one for one in overrides if one.rotation == rotation and one.person in known and one.ends > start]
+    standing = [one for one in overrides if one.rotation == rotation and one.person in known]
     found: list[Shift] = []
     for person, starts, ends in _turns(there, manifest.platform.time_zone, start, end):
         found += _pieces(Shift(rotation=rotation, person=person, starts=starts, ends=ends), standing)
