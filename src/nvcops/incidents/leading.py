@@ -117,13 +117,11 @@ def tell_pages(desk: Desk, incident: Incident, text: str, *, manifest: Manifest,
     paging.update(desk, manifest=manifest, about=about(incident.number), body=body, at=at)
 
 
-def acknowledge(
-    desk: Desk, number: int, *, manifest: Manifest, person: str, at: dt.datetime, elsewhere: bool = False
-) -> Incident:
-    """Somebody is on it: its pages stop escalating. `elsewhere`: another system says so, and names whom it knows.
+def acknowledge(desk: Desk, number: int, *, manifest: Manifest, person: str, at: dt.datetime) -> Incident:
+    """Somebody is on it: its pages stop escalating.
 
     Raises:
-        NotFoundError: the person is nobody of the roster.
+        NotFoundError: the person is nobody of the roster, or of the management.
         UsageError: somebody else was quicker, or it is over.
     """
     incident = timeline.the(desk, number)
@@ -136,7 +134,7 @@ def acknowledge(
     took = in_time(at, incident.detected, manifest.alerts.acknowledge.critical)
     data = {"seconds": round((at - incident.detected).total_seconds(), 3)}
     enter(desk, number, "acknowledged", f"acknowledged {took}", manifest=manifest, at=at, person=person, data=data)
-    paging.acknowledge(desk, about=about(number), person=person, at=at, manifest=None if elsewhere else manifest)
+    paging.acknowledge(desk, about=about(number), person=person, at=at, manifest=manifest)
     state = _STATE.RESPONDING if incident.state is _STATE.DETECTED else incident.state
     return timeline.change(desk, incident, state=state, acknowledged=at, acknowledged_by=person)
 

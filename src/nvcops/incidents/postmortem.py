@@ -140,10 +140,10 @@ def _reasons(story: Story) -> str:
 
 def _timeline(events: Sequence[Event], manifest: Manifest) -> str:
     zone = ZoneInfo(manifest.platform.time_zone)
-    rows = [
-        f"| {event.time.astimezone(zone):%Y-%m-%d %H:%M:%S} | {event.kind} | {cell(event.person)} | {cell(event.text)} |"
-        for event in events[:_EVENTS_SHOWN]
-    ]
+    rows = []
+    for event in events[:_EVENTS_SHOWN]:
+        when = f"{event.time.astimezone(zone):%Y-%m-%d %H:%M:%S}"
+        rows.append(f"| {when} | {event.kind} | {cell(event.person)} | {cell(event.text)} |")
     more = [f"| | | | and {len(events) - _EVENTS_SHOWN:,} more lines |"] if len(events) > _EVENTS_SHOWN else []
     return "\n".join(["| When | What | Who | |", "|---|---|---|---|", *rows, *more])
 
