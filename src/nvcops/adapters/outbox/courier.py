@@ -15,7 +15,6 @@ import sys
 from typing import Any
 
 JOB_BYTES_MAX = 1 << 20
-MESSAGE_HEADER = "X-Nvcops-Message"
 _SAID_MAX = 400
 
 
@@ -56,7 +55,7 @@ def _carry_out(job: socket.socket) -> None:
         job.sendall(json.dumps(_send(**wanted)).encode())
 
 
-def _send(*, url: str, subject: str, body: str, identity: str, deadline_s: float) -> dict[str, Any]:
+def _send(*, url: str, subject: str, body: str, headers: dict[str, str], deadline_s: float) -> dict[str, Any]:
     """Send; {"sent", "said", "lasting"}: what apprise logged, and whether it is of no use to try again."""
     import apprise
 
@@ -65,9 +64,9 @@ def _send(*, url: str, subject: str, body: str, identity: str, deadline_s: float
         service = apprise.Apprise.instantiate(plain)
         if service is None:
             return {"sent": False, "said": "apprise knows no service of that address", "lasting": True}
-        headers = getattr(service, "headers", None)  # of e-mail and of plain HTTP; other services have none
-        if isinstance(headers, dict):
-            headers[MESSAGE_HEADER] = identity
+        theirs = getattr(service, "headers", None)  # of e-mail and of plain HTTP; other services have none
+        if isinstance(theirs, dict):
+            theirs.update(headers)
         service.socket_read_timeout = service.socket_connect_timeout = deadline_s
         through = apprise.Apprise()
         through.add(service)

@@ -18,11 +18,12 @@ import msgspec
 
 from nvcops.adapters import http
 from nvcops.adapters.outbox.addresses import Address
-from nvcops.adapters.outbox.courier import MESSAGE_HEADER
 from nvcops.core.errors import TargetError
 from nvcops.core.oncall import Message
 from nvcops.core.target import Answer
 
+MESSAGE_HEADER = "X-Nvcops-Message"  # by which a receiver knows a message that comes twice
+_COURIER = "nvcops.adapters.outbox.courier"
 _GRACE_S = 1.0
 _START_S_MAX = 10.0
 _SAID_MAX = 300
@@ -63,6 +64,10 @@ class Transport:
             return self._post(message, address)
         try:
             return self._through_apprise(message, address)
+        except OSError:  # the courier was killed since
+            self.stop()
+        try:
+            return self._through_apprise(message, address)
         except OSError as error:
             return Outcome(error=f"the courier cannot be given a message: {http.reason(error)}")
 
@@ -95,7 +100,7 @@ class Transport:
                 "url": address.url,
                 "subject": message.subject,
                 "body": message.body,
-                "identity": message.id,
+                "headers": {MESSAGE_HEADER: message.id},
                 "deadline_s": self._deadline_s,
             }
             ours.settimeout(self._deadline_s + _GRACE_S)
@@ -115,11 +120,7 @@ class Transport:
 
     def _hand_over(self, theirs: socket.socket) -> None:
         with self._turn:
-            try:
-                socket.send_fds(self._running(), [b"."], [theirs.fileno()])
-            except (BrokenPipeError, ConnectionResetError):  # it was killed since
-                self._end()
-                socket.send_fds(self._running(), [b"."], [theirs.fileno()])
+            socket.send_fds(self._running(), [b"."], [theirs.fileno()])
 
     def _running(self) -> socket.socket:
         if self._control is not None and self._courier is not None and self._courier.poll() is None:
@@ -128,7 +129,7 @@ class Transport:
         self._control, theirs = socket.socketpair()
         self._control.settimeout(_START_S_MAX)
         with theirs:
-            command = [sys.executable, "-m", "nvcops.adapters.outbox.courier", str(theirs.fileno())]
+            command = [sys.executable, "-P", "-m", _COURIER, str(theirs.fileno())]
             self._courier = subprocess.Popen(
                 command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
             )
