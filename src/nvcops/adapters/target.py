@@ -15,7 +15,6 @@ from nvcops.adapters.clients import JournalledClients
 from nvcops.adapters.files import secret
 from nvcops.adapters.git import GitCheckout
 from nvcops.adapters.guard import GuardedPatroni
-from nvcops.adapters.git import GitCheckout
 from nvcops.adapters.haproxy import HAProxy
 from nvcops.adapters.host import LocalHost
 from nvcops.adapters.http import HttpServices
@@ -25,7 +24,6 @@ from nvcops.adapters.postgres import PostgresServer
 from nvcops.adapters.programs import Programs
 from nvcops.adapters.records.later import LaterRecords
 from nvcops.adapters.roles import PrimaryNow, Roles, StandbysNow
-from nvcops.adapters.runs.history import History
 from nvcops.adapters.runs.history import RunJournal
 from nvcops.adapters.valkey import ValkeyServer
 from nvcops.core.backups import Backups
