@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from nvcops.alerts.readings import Readings
+from nvcops.alerts.readings import Readings, Whole
 from nvcops.alerts.rules import BAD_MIN, Beyond, Condition, Exceeds, Falls, NoReading, Rule, Uncounted, Unread
 from nvcops.alerts.said import Said
 from nvcops.core.alerts import ALERTNAME, Alert, fingerprint
@@ -136,6 +136,7 @@ class Evaluator:
     def __init__(self, rules: Sequence[Rule], firing: Iterable[Alert]) -> None:
         self._rules = tuple(rules)
         self._active: dict[str, _Active] = {}
+        self._whole = Whole()
         known = {fingerprint(labels_of(rule)): rule.name for rule in rules}
         self._gone = [alert for alert in firing if alert.source == SOURCE and alert.fingerprint not in known]
         for alert in firing:
@@ -145,7 +146,7 @@ class Evaluator:
 
     def evaluate(self, metrics: Metrics, at: dt.datetime, exclusions: Iterable[Exclusion] = ()) -> list[Said]:
         """What fires at a moment, and what has just ended. `at` does not go back."""
-        readings = Readings(metrics, at, exclusions)
+        readings = Readings(metrics, at, exclusions, self._whole)
         said = [_ended(alert, at) for alert in self._gone]
         self._gone = []
         for rule in self._rules:

@@ -9,21 +9,47 @@ from nvcops.alerts.indicators import Count, Rises, Share, share_of
 from nvcops.core.alerts import Matcher
 from nvcops.core.manifest import Manifest, ObjectiveEntry
 from nvcops.core.slo import NOTHING, Budget, Events, Exclusion, left_out
-from nvcops.core.target import Increase, Metrics, Sample
+from nvcops.core.target import Increase, Metrics, Sample, ScrapeSummary
 from nvcops.core.units import Seconds
 
 # --- Facts ---
 
 _TICK = dt.timedelta(milliseconds=1)  # windows are (start, end]: what was seen at the moment itself counts
+_GRID_S = 300
+_LONG = dt.timedelta(hours=6)
+_Key = tuple[str, str, dt.datetime, dt.datetime]
+
+
+class Whole:
+    """What rose in the whole 5 minutes of long windows, kept from one moment to the next.
+
+    Three days are not added up again each 15 seconds. What is booked late into the past is seen 5 minutes later.
+    """
+
+    def __init__(self) -> None:
+        self._until = dt.datetime.min.replace(tzinfo=dt.UTC)
+        self._increases: dict[_Key, list[Increase]] = {}
+
+    def increases(self, metrics: Metrics, key: _Key, until: dt.datetime) -> list[Increase]:
+        """Those of a window whose bounds are whole; `until` is the last whole 5 minutes of the moment."""
+        if until != self._until:
+            self._until, self._increases = until, {}
+        if key not in self._increases:
+            self._increases[key] = _between(metrics, key)
+        return self._increases[key]
 
 
 class Readings:
     """The series as they stand at a moment. Every method raises TargetError or StateError where nothing is known."""
 
-    def __init__(self, metrics: Metrics, at: dt.datetime, exclusions: Iterable[Exclusion] = ()) -> None:
+    def __init__(
+        self, metrics: Metrics, at: dt.datetime, exclusions: Iterable[Exclusion] = (), whole: Whole | None = None
+    ) -> None:
         self.at = at
         self._metrics, self._exclusions = metrics, tuple(exclusions)
-        self._increases: dict[tuple[str, str, dt.datetime, dt.datetime], list[Increase]] = {}
+        self._whole = whole or Whole()
+        self._increases: dict[_Key, list[Increase]] = {}
+        self._scrapes: dict[tuple[str, dt.datetime, dt.datetime], ScrapeSummary] = {}
 
     def ago(self, seconds: float) -> dt.datetime:
         """The moment so long before this one."""
@@ -34,7 +60,7 @@ class Readings:
         if isinstance(count, Rises):
             meant = [rise for rise in self._rises(count, start, end) if _matches(rise.labels, count.matchers)]
             return sum(rise.value for rise in meant) if meant else None
-        scrapes = self._metrics.scrapes(count.service, start + _TICK, end + _TICK)
+        scrapes = self._scraped(count.service, start, end)
         return scrapes.ready if count.ready else scrapes.asked
 
     def events(self, share: Share, start: dt.datetime, end: dt.datetime) -> Events | None:
@@ -74,8 +100,37 @@ class Readings:
     def _rises(self, count: Rises, start: dt.datetime, end: dt.datetime) -> list[Increase]:
         key = (count.service, count.series, start, end)
         if key not in self._increases:
-            self._increases[key] = self._metrics.increases(count.service, count.series, start + _TICK, end + _TICK)
+            self._increases[key] = self._long(key) if end - start > _LONG else _between(self._metrics, key)
         return self._increases[key]
+
+    def _long(self, key: _Key) -> list[Increase]:
+        """The whole 5 minutes of a long window, and its two edges."""
+        service, series, start, end = key
+        low, high = _grid(start + dt.timedelta(seconds=_GRID_S) - _TICK), _grid(end)
+        rises = self._whole.increases(self._metrics, (service, series, low, high), _grid(self.at))
+        for first, last in ((start, low), (high, end)):
+            rises = [*rises, *_between(self._metrics, (service, series, first, last))] if first < last else rises
+        return rises
+
+    def _scraped(self, service: str, start: dt.datetime, end: dt.datetime) -> ScrapeSummary:
+        key = (service, start, end)
+        if key not in self._scrapes:
+            self._scrapes[key] = self._metrics.scrapes(service, start + _TICK, end + _TICK)
+        return self._scrapes[key]
+
+
+def _between(metrics: Metrics, key: _Key) -> list[Increase]:
+    service, series, start, end = key
+    return metrics.increases(service, series, start + _TICK, end + _TICK)
+
+
+def _grid(moment: dt.datetime) -> dt.datetime:
+    """The last whole 5 minutes.
+
+    >>> _grid(dt.datetime(2026, 1, 1, 12, 34, 56, tzinfo=dt.UTC)).isoformat()
+    '2026-01-01T12:30:00+00:00'
+    """
+    return dt.datetime.fromtimestamp(moment.timestamp() // _GRID_S * _GRID_S, dt.UTC)
 
 
 def _matches(labels: dict[str, str], matchers: Sequence[Matcher]) -> bool:
