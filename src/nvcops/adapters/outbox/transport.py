@@ -12,6 +12,7 @@ import sys
 import threading
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import msgspec
@@ -23,7 +24,7 @@ from nvcops.core.oncall import Message
 from nvcops.core.target import Answer
 
 MESSAGE_HEADER = "X-Nvcops-Message"  # by which a receiver knows a message that comes twice
-_COURIER = "nvcops.adapters.outbox.courier"
+_COURIER = Path(__file__).with_name("courier.py")  # run as a file: it needs apprise, and nothing of ours
 _GRACE_S = 1.0
 _START_S_MAX = 10.0
 _SAID_MAX = 300
@@ -129,7 +130,7 @@ class Transport:
         self._control, theirs = socket.socketpair()
         self._control.settimeout(_START_S_MAX)
         with theirs:
-            command = [sys.executable, "-P", "-m", _COURIER, str(theirs.fileno())]
+            command = [sys.executable, "-P", str(_COURIER), str(theirs.fileno())]
             self._courier = subprocess.Popen(
                 command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
             )
