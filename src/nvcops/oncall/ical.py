@@ -23,6 +23,7 @@ from nvcops.oncall.texts import stamp
 FILE_BYTES_MAX = 1 << 20
 EVENTS_MAX = 500
 _DAY, _HOUR, _SECOND = dt.timedelta(days=1), dt.timedelta(hours=1), dt.timedelta(seconds=1)
+_BROKEN = (ValueError, KeyError, IndexError, TypeError, AttributeError, OverflowError, RecursionError)
 _SINGLE = ("RRULE", "RDATE", "EXDATE", "RECURRENCE-ID")
 
 
@@ -48,7 +49,10 @@ def overrides_from(data: bytes, *, manifest: Manifest, at: dt.datetime, rotation
     """
     found = []
     for event in _events(data):
-        starts, ends = _times(event, ZoneInfo(manifest.platform.time_zone))
+        try:
+            starts, ends = _times(event, ZoneInfo(manifest.platform.time_zone))
+        except _BROKEN as error:
+            raise _no_calendar(error) from error
         if str(event.get("STATUS", "")).upper() == "CANCELLED" or ends <= at:
             continue
         named, person = _who(manifest, str(event.get("SUMMARY", "")), rotation)
@@ -65,12 +69,16 @@ def _events(data: bytes) -> list[icalendar.Event]:
     try:
         calendar = icalendar.Calendar.from_ical(data)
         events = [part for part in calendar.walk("VEVENT") if isinstance(part, icalendar.Event)]
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
-        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-        raise UsageError(f"this is no calendar: {reason}", hint="an .ics file, as calendars export it") from error
+    except _BROKEN as error:
+        raise _no_calendar(error) from error
     if len(events) > EVENTS_MAX:
         raise UsageError(f"the calendar has {len(events):,} events, more than {EVENTS_MAX}", hint="export fewer")
     return events
+
+
+def _no_calendar(error: Exception) -> UsageError:
+    reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+    return UsageError(f"this is no calendar: {reason}", hint="an .ics file, as calendars export it")
 
 
 def _times(event: icalendar.Event, zone: ZoneInfo) -> tuple[dt.datetime, dt.datetime]:

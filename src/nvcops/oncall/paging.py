@@ -57,7 +57,7 @@ def begin(  # noqa: PLR0913 - a page has many parts
     While a page about the same is open it is that one which is answered; something worse than it takes its place, and
     asks anew also where it was acknowledged.
     """
-    there = _open(desk, about)
+    there = desk.find(Page, about=about, resolved__isnull=True, limit=PAGES_MAX)
     if there and not worse(category, there[0].category):
         return there[0]
     for page in there:
@@ -80,10 +80,11 @@ def acknowledge(desk: Desk, *, about: str, person: str, at: dt.datetime, manifes
     """Somebody is on it: nobody else is asked, and those who were are told who it is.
 
     `about` is what the page is of, the page's id, or `incident/N` for all pages of an incident. The answer is whether
-    there was one that nobody had acknowledged yet.
+    there was one that nobody had acknowledged yet. Without the manifest anybody's word counts: that of another system's
+    people, who are not on our roster.
 
     Raises:
-        NotFoundError: with the manifest given, `person` is nobody of the roster or of the management.
+        NotFoundError: `person` is nobody of the roster or of the management.
     """
     if manifest is not None and not may_acknowledge(manifest, person):
         there = ", ".join(entry.name for entry in manifest.people) or "nobody"
