@@ -10,6 +10,7 @@ newest name in the spool is where pg_receivewal goes on after an interruption.
 from __future__ import annotations
 
 import hashlib
+import os
 import signal
 import subprocess
 import tempfile
@@ -23,6 +24,7 @@ from typing import IO
 
 from nvcops.adapters.backup import spool, wal
 from nvcops.adapters.backup.examine_line import HistoryError, Line, Span, history_name, number_of, read_history
+from nvcops.adapters.backup.examine_read import written_end
 from nvcops.adapters.backup.local import LocalStore
 from nvcops.adapters.backup.locks import hold_file
 from nvcops.adapters.backup.pack import seal
@@ -61,6 +63,7 @@ class Receiver:
     repository: Repository
     archived: int = 0
     _notes: Notes = field(default_factory=Notes)
+    _unwritten: bool = False  # the notes: their disk is full
     _known: set[str] = field(default_factory=set)  # of what lies in the spool, what the repository has
 
     def run(self, stop: threading.Event) -> None:
@@ -153,6 +156,7 @@ class Receiver:
         if status == "lost":
             self._begin_anew("the server's limit made the slot invalid")
         tools = repository.tools(major)
+        _forget_half_padding(repository.spool, size)
         self._create_slot(tools)
         with _receiving(repository, tools) as (program, said):
             while program.poll() is None and not stop.wait(_LOOK_S):
@@ -229,7 +233,7 @@ class Receiver:
         return ""
 
     def _note(self, trouble: str) -> None:
-        if trouble != self._notes.trouble:
+        if self._unwritten or trouble != self._notes.trouble:
             self._write(Notes(trouble, self._notes.kept))
 
     def _remember(self, what: str) -> None:
@@ -237,8 +241,13 @@ class Receiver:
             self._write(Notes(self._notes.trouble, (*self._notes.kept, Kept(now(), what))[-_KEPT_MAX:]))
 
     def _write(self, notes: Notes) -> None:
+        """Keep the notes; where they cannot be written now, that is no reason not to receive."""
         self._notes = notes
-        spool.write_notes(self.repository.spool, notes)
+        try:
+            spool.write_notes(self.repository.spool, notes)
+            self._unwritten = False
+        except StateError:
+            self._unwritten = True
 
 
 @contextmanager
@@ -263,6 +272,20 @@ def _receiving(repository: Repository, tools: Tools) -> Iterator[tuple[subproces
             except subprocess.TimeoutExpired:
                 program.kill()
                 program.wait()
+
+
+def _forget_half_padding(folder: Path, segment_bytes: int) -> None:
+    """Empty files that pg_receivewal could not fill up with zeros on a full disk: it does not go on with one of those.
+
+    Raises:
+        StateError: something was received into one: that never happens, and nobody throws it away.
+    """
+    for path in (folder / name for name in spool.look(folder).logs if name.endswith(_PARTIAL)):
+        if path.stat().st_size in (0, segment_bytes):
+            continue
+        if written_end(path):
+            raise StateError(f"{path} is shorter than a segment, and not empty", hint="look at it; move it away")
+        os.truncate(path, 0)
 
 
 def _line_of(folder: Path, timeline: int, segment_bytes: int) -> Line:

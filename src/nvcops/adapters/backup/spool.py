@@ -10,6 +10,7 @@ import datetime as dt
 import fcntl
 import os
 import re
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ import msgspec
 
 from nvcops.adapters.backup.repository import Repository
 from nvcops.adapters.evidence.files import unusable, write_new
-from nvcops.core.backups import ReceiverState, lsn_bytes
+from nvcops.core.backups import SEGMENT_BYTES, ReceiverState, lsn_bytes
 from nvcops.core.errors import Refused, StateError, TargetError
 from nvcops.core.schedule import now
 
@@ -181,13 +182,17 @@ def receiver_state(repository: Repository) -> ReceiverState:
             spooled=len(waiting),
         )
     active, received, status, retained = slots[0] if slots else (False, "", "", 0)
+    troubles = [trouble] if trouble else []
     if not slots or status == "lost":
-        why = f"the server has no slot {slot}" if not slots else f"the server's limit made the slot {slot} invalid"
-        trouble = "; ".join(part for part in (trouble, why) if part)
+        troubles.append(
+            f"the server has no slot {slot}" if not slots else f"the server's limit made the slot {slot} invalid"
+        )
+    elif running and not active:
+        troubles.append(f"nothing is received now: the server's slot {slot} is not in use{_no_room(spool)}")
     lag_bytes = max(0, lsn_bytes(server[1]) - lsn_bytes(received)) if received else 0
     return ReceiverState(
         running=running,
-        trouble=trouble,
+        trouble="; ".join(troubles),
         system_identifier=server[0],
         timeline=server[2],
         server_lsn=server[1],
@@ -200,6 +205,15 @@ def receiver_state(repository: Repository) -> ReceiverState:
         synchronous=bool(active) and _synchronous(server),
         spooled=len(waiting),
     )
+
+
+def _no_room(spool: Path) -> str:
+    """Whether the disk is why: the receiver itself cannot write it down then."""
+    try:
+        full = shutil.disk_usage(spool).free < SEGMENT_BYTES
+    except OSError as error:
+        return f", and {unusable(spool, error).sentence}"
+    return f", and the disk of {spool} is full" if full else ""
 
 
 def _not_over(repository: Repository, kept: Sequence[Kept]) -> list[str]:

@@ -23,7 +23,7 @@ from nvcops.adapters.backup.native import NativeBackups
 from nvcops.adapters.backup.pack import unseal
 from nvcops.adapters.backup.receiver import Receiver
 from nvcops.adapters.backup.repository import Repository, open_repository
-from nvcops.core.backups import Entry
+from nvcops.core.backups import SEGMENT_BYTES, Entry
 from nvcops.core.catalogue import present
 from nvcops.core.manifest import Manifest, parse
 
@@ -172,6 +172,8 @@ def fetch_log(repository: Repository, into: Path) -> None:
         path = into / segment.name
         if not path.exists():
             wal.fetch(repository, segment, path)
+            if segment.partial:
+                os.truncate(path, SEGMENT_BYTES)  # a full disk may have ended it before it was filled up
             path.chmod(0o644)
 
 

@@ -81,6 +81,41 @@ def test_it_follows_when_the_old_timeline_ended_with_a_segment(world: World, tmp
             assert connection.execute("SELECT count(*), sum(a) FROM t").fetchone() == (2000, 2001000)
 
 
+def test_it_follows_when_the_old_primary_wrote_more_than_its_successor_got(world: World, tmp_path: Path) -> None:
+    """What was received of the abandoned end is whole segments ahead of where the successor's timeline begins."""
+    with standby_of(world, tmp_path) as standby:
+        world.repository = backup_world.repository_of(world.server, tmp_path, standby=standby)
+        folder = world.repository.spool
+        with world.receiving():
+            world.backups.back_up(FULL, full=True)
+            world.execute("CREATE TABLE t AS SELECT generate_series(1, 1000) AS a")
+            world.wait(lambda: caught_up(world))
+            standby.stop()
+            for _ in range(3):
+                world.execute("INSERT INTO t SELECT -1 FROM generate_series(1, 1000)")
+                last = str(world.execute("SELECT pg_walfile_name(pg_switch_wal())")[0][0])
+            world.wait(lambda: spool.look(folder).finished[-1:] == (last,))
+            world.execute("INSERT INTO t VALUES (-1)")
+            world.wait(lambda: world.backups.receiver().lag_bytes == 0)
+            world.server.process.kill()
+            standby.start()
+            with standby.connect() as connection:
+                connection.execute("SELECT pg_promote()")
+                connection.execute("INSERT INTO t SELECT generate_series(1001, 2000)")
+                wanted = "SELECT pg_walfile_name(pg_current_wal_lsn())"
+                first = str((connection.execute(wanted).fetchone() or ("",))[0])
+                connection.execute("SELECT pg_switch_wal()")
+                connection.execute("INSERT INTO t SELECT generate_series(2001, 3000)")
+            world.wait(lambda: world.backups.receiver().lag_bytes == 0 and not world.backups.receiver().trouble)
+            assert first[8:] < last[8:]
+            assert first in {segment.name for segment in world.backups.segments()}
+            assert {name[:8] for name in spool.look(folder).logs} == {"00000002"}
+            assert world.backups.examine(deep=True).faults == ()
+        standby.process.kill()
+        with world.restored() as copy, copy.connect() as connection:
+            assert connection.execute("SELECT count(*), sum(a) FROM t").fetchone() == (3000, 4501500)
+
+
 def test_it_follows_to_the_new_timeline_and_nothing_is_missing(world: World, tmp_path: Path) -> None:
     with standby_of(world, tmp_path) as standby:
         world.repository = backup_world.repository_of(world.server, tmp_path, standby=standby)
