@@ -43,9 +43,10 @@ def active(reading: Reading) -> list[Incident]:
 
 
 def events(reading: Reading, number: int) -> list[Event]:
-    """An incident's timeline, the oldest line first."""
+    """An incident's timeline, the oldest line first; of one moment what opened it."""
     found = reading.find(Event, incident=number, order="time", limit=EVENTS_MAX)
-    return [event for event in found if event.kind != POSTMORTEM_TEXT]
+    lines = [event for event in found if event.kind != POSTMORTEM_TEXT]
+    return sorted(lines, key=lambda event: (event.time, event.kind != "opened"))
 
 
 # --- Rules ---
