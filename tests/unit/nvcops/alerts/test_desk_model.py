@@ -83,7 +83,10 @@ class Model:
             self.alerts[labels].expires = expires
         else:
             self.alerts[labels] = Fired(now, expires)
-        for route in self.leaves(self.routing.root, dict(labels)):
+
+    def group(self, labels: Labels, now: dt.datetime) -> None:
+        """What began and ended in one message belongs to no group."""
+        for route in self.leaves(self.routing.root, dict(labels)) if self.fires(labels, now) else ():
             names = {name for name, _ in labels} if route.group_by is None else set(route.group_by)
             key = (route.id, frozenset((name, value) for name, value in labels if name in names))
             circle = self.circles.setdefault(key, Circle(route, now, now + route.group_wait))
@@ -187,6 +190,8 @@ def test_the_desk_says_what_the_model_says(steps: list[tuple[int, list[tuple[dic
             model.take(as_labels(labels), at(seconds), over=over, lasts=lasts)
             rest = {name: value for name, value in labels.items() if name != "alertname"}
             these.append(said(labels["alertname"], over=over, lasts=lasts, **rest))
+        for labels, _, _ in sayings:
+            model.group(as_labels(labels), at(seconds))
         office.take(seconds, *these)
         office.tick(seconds)
         assert order(posts(office, seconds)) == order(model.tick(at(seconds)))
