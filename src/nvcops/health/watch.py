@@ -22,7 +22,6 @@ from nvcops.core.watch import Probe, ProbeKind
 ROLE, PART = "role", "part"  # labels: what the part is there for, and its name in the manifest
 _SLOWER = Seconds(5)  # limits of the database: each costs a session
 _SLOW = Seconds(15)  # disks and slots fill over minutes
-_DAYS_EVERY = Seconds(60)
 _PEER_EVERY_MIN = Seconds(6)
 _HEALTH = "/healthz"
 _STOPS = (Category.CRITICAL, Signal.OUTAGE)
@@ -124,13 +123,10 @@ def _cache_and_proxy(manifest: Manifest) -> Iterator[Probe]:
 
 
 def _certificates(manifest: Manifest) -> Iterator[Probe]:
-    """One that is not trusted stops everybody, one that soon ends will."""
-    days = manifest.limits.certificate_days.critical
+    """One that is not trusted stops everybody. That one ends soon is a limit of the figure that is read with it."""
     for entry in manifest.certificates:
-        options: dict[str, Any] = {"address": entry.address, "name": entry.name, "ca_file": entry.ca_file}
+        options = {"address": entry.address, "name": entry.name, "ca_file": entry.ca_file}
         yield _probe(manifest, "tls", "certificate", entry.name, _STOPS, options)
-        soon, graded = {**options, "days": float(days)}, (Category.HIGH, Signal.SECURITY)
-        yield _probe(manifest, "tls", "certificate-days", entry.name, graded, soon, every=_DAYS_EVERY)
 
 
 def _disks(manifest: Manifest) -> Iterator[Probe]:

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from nvcops.adapters.metrics.store import MetricsStore
 from nvcops.adapters.metrics.write import Figures
 from nvcops.core.schedule import now
-from nvcops.core.watch import Look, Probe
+from nvcops.core.watch import PROBE_VALUE, WATCHED, Look, Probe
 
-LOOKS, SUCCESS, DURATION, VALUE = "probe_looks_total", "probe_success", "probe_duration_seconds", "probe_value"
+LOOKS, SUCCESS, DURATION = "nvcops_probe_looks_total", "nvcops_probe_success", "nvcops_probe_duration_seconds"
 _FLUSH_S_MAX = 15.0
 
 
@@ -43,11 +43,16 @@ class _Sum:
             self.success, self.value = newer.success, newer.value
 
     def figures(self, probe: Probe) -> Figures:
-        """As series: `probe_looks_total` rises; success of the newest look, mean duration, newest value are gauges."""
+        """As series: the count of looks rises; success of the newest look, mean duration and newest value are gauges."""
         labels = f'probe="{probe.name}",kind="{probe.kind}"'
-        gauges = {SUCCESS: self.success, DURATION: self.seconds / self.timed if self.timed else None, VALUE: self.value}
+        labels += f',service="{probe.service}"' if probe.service else ""
+        gauges = {
+            SUCCESS: self.success,
+            DURATION: self.seconds / self.timed if self.timed else None,
+            PROBE_VALUE: self.value,
+        }
         return Figures(
-            service=probe.service,
+            service=WATCHED,
             rises={f'{LOOKS}{{{labels},outcome="{name}"}}': float(count) for name, count in self.outcomes.items()},
             gauges={f"{name}{{{labels}}}": value for name, value in gauges.items() if value is not None},
         )

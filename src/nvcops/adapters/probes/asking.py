@@ -7,7 +7,7 @@ import socket
 import ssl
 from typing import Protocol
 
-from nvcops.core.errors import NvcopsError, TargetError
+from nvcops.core.errors import NvcopsError, Refused, TargetError
 
 KEPT_UP_TO_S = (
     5.0  # a probe that is looked at less often lets go of its connection: a thousand of them need descriptors
@@ -47,6 +47,14 @@ class NotLooked(TargetError):
     """It could not be looked at for a reason of our own, or another probe is about what is wrong."""
 
 
+class Exceeded(Refused):
+    """It was looked at, and its figure is beyond its limit: `value` is that figure."""
+
+    def __init__(self, sentence: str, value: float) -> None:
+        super().__init__(sentence)
+        self.value = value
+
+
 class Asker(Protocol):
     """Whoever asks one thing, again and again, from one event loop.
 
@@ -62,6 +70,7 @@ class Asker(Protocol):
 
         Raises:
             NotLooked: nothing is known.
+            Exceeded: the figure is beyond its limit.
             TargetError: it is not well, and why.
         """
         ...

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from nvcops.adapters.postgres import KeptSession, PostgresServer
-from nvcops.adapters.probes.asking import NotLooked
+from nvcops.adapters.probes.asking import Exceeded, NotLooked
 from nvcops.core.errors import Refused, TargetError
 from nvcops.core.manifest.probe_options import QueueOptions, ReplicationOptions, SqlOptions
 from nvcops.core.target import Rows
@@ -98,9 +98,9 @@ class SqlAsker:
 
     def _within(self, figure: float) -> float:
         if self._at_most is not None and figure > self._at_most:
-            raise Refused(f"{figure:g}, more than {self._at_most:g}")
+            raise Exceeded(f"{figure:g}, more than {self._at_most:g}", figure)
         if self._at_least is not None and figure < self._at_least:
-            raise Refused(f"{figure:g}, less than {self._at_least:g}")
+            raise Exceeded(f"{figure:g}, less than {self._at_least:g}", figure)
         return figure
 
     async def close(self) -> None:
@@ -123,10 +123,10 @@ class ReplicationAsker:
         if not row["in_recovery"]:
             return 0.0
         if row["receiver"] != "streaming":
-            raise Refused(f"receives nothing from its primary: its receiver is {row['receiver'] or 'not there'}")
+            raise Exceeded(f"receives nothing from its primary: its receiver is {row['receiver'] or 'not there'}", lag)
         if lag >= self._lag:
             paused = ", its replay is paused" if row["paused"] else ""
-            raise Refused(f"{Seconds(lag)} behind its primary{paused}")
+            raise Exceeded(f"{Seconds(lag)} behind its primary{paused}", lag)
         return lag
 
     async def close(self) -> None:
@@ -152,9 +152,9 @@ class SlotAsker:
         if slot["wal_status"] == "lost":
             raise Refused("the server removed what the slot should have kept")
         if retained >= self._retained:
-            raise Refused(f"keeps {Bytes(retained)} on the server's disk, the limit is {self._retained}")
+            raise Exceeded(f"keeps {Bytes(retained)} on the server's disk, the limit is {self._retained}", retained)
         if not slot["active"]:
-            raise Refused("nobody receives from it")
+            raise Exceeded("nobody receives from it", retained)
         return retained
 
     async def close(self) -> None:

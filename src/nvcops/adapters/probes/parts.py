@@ -13,7 +13,7 @@ from valkey.asyncio.connection import Connection, parse_url
 
 from nvcops.adapters.haproxy import parse_statistics
 from nvcops.adapters.http import reason
-from nvcops.adapters.probes.asking import NotLooked
+from nvcops.adapters.probes.asking import Exceeded, NotLooked
 from nvcops.adapters.valkey import ValkeyServer
 from nvcops.core.cluster import Control
 from nvcops.core.errors import Refused, TargetError, Unreachable
@@ -107,7 +107,7 @@ class ProxyAsker:
         up = sum(server.status.startswith("UP") or server.status == "no check" for server in servers)
         if up < self._options.servers_min:
             said = ", ".join(f"{server.server} {server.status}" for server in servers) or "it has none"
-            raise Refused(f"{up} of {len(servers)} servers of {backend} are up: {said}")
+            raise Exceeded(f"{up} of {len(servers)} servers of {backend} are up: {said}", float(up))
         return float(up)
 
     async def _statistics(self) -> str:
@@ -154,7 +154,7 @@ def disk_question(host: Host, options: DiskOptions) -> Callable[[], float | None
         disk = host.disk(options.disk)
         share = Ratio(disk.used / disk.size if disk.size else 1.0)
         if share >= options.used:
-            raise Refused(f"{share} full, the limit is {options.used}")
+            raise Exceeded(f"{share} full, the limit is {options.used}", share)
         return share
 
     return ask

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any
 
-from nvcops.adapters.probes.asking import Asker, is_ours
+from nvcops.adapters.probes.asking import Asker, Exceeded, is_ours
 from nvcops.core.errors import DeadlineExceeded, NvcopsError, StateError, TargetError
 from nvcops.core.schedule import now
 from nvcops.core.watch import Look, Probe
@@ -195,6 +195,7 @@ class LoopProber:
             why = why if known else f"{why}, while we ourselves stood still"
         except TargetError as error:
             why, known = error.sentence, not is_ours(error)
+            value = error.value if isinstance(error, Exceeded) else None
         except Exception as error:  # noqa: BLE001 - one probe's trouble is not the others'
             said = error.sentence if isinstance(error, NvcopsError) else f"{type(error).__name__}: {error}"
             why, known = f"it could not be looked at: {said}", False

@@ -8,7 +8,7 @@ import ssl
 from collections.abc import Callable
 
 from nvcops.adapters.http import Address, Conversation, Headers, reason, tls_context
-from nvcops.adapters.probes.asking import NotLooked
+from nvcops.adapters.probes.asking import Exceeded, NotLooked
 from nvcops.core.errors import Refused, Unreachable
 from nvcops.core.manifest.probe_options import HttpOptions, TcpOptions, TlsOptions
 from nvcops.core.probes import why_not_ready
@@ -132,7 +132,7 @@ class TlsAsker:
             raise NotLooked(f"{where} does not answer: {reason(error)}") from error
         days = (until - dt.datetime.now(dt.UTC)).total_seconds() / 86400
         if days < self._options.days:
-            raise Refused(f"{where} has {days:.1f} days left, less than {self._options.days:g}")
+            raise Exceeded(f"{where} has {days:.1f} days left, less than {self._options.days:g}", days)
         return days
 
     async def _valid_until(self) -> dt.datetime:

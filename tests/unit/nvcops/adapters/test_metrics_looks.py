@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from nvcops.adapters.metrics.looks import DURATION, LOOKS, SUCCESS, VALUE, LookSeries
+from nvcops.adapters.metrics.looks import DURATION, LOOKS, SUCCESS, LookSeries
 from nvcops.adapters.metrics.store import MetricsStore
 from nvcops.adapters.metrics.text import Page
 from nvcops.adapters.metrics.write import Observation
@@ -15,7 +15,7 @@ from nvcops.core.alerts import Category
 from nvcops.core.errors import StateError
 from nvcops.core.schedule import now
 from nvcops.core.units import Seconds
-from nvcops.core.watch import Look, Probe
+from nvcops.core.watch import PROBE_VALUE, WATCHED, Look, Probe
 
 LATER = dt.timedelta(minutes=1)
 
@@ -42,13 +42,13 @@ def store(tmp_path: Path) -> MetricsStore:
     return MetricsStore(tmp_path / "state" / "metrics.sqlite", raw_s=3600, rollups_s=86400)
 
 
-def counted(store: MetricsStore, service: str = "bank") -> dict[tuple[str, str], float]:
-    rises = store.increases(service, LOOKS, now() - LATER, now() + LATER)
+def counted(store: MetricsStore) -> dict[tuple[str, str], float]:
+    rises = store.increases(WATCHED, LOOKS, now() - LATER, now() + LATER)
     return {(rise.labels["probe"], rise.labels["outcome"]): rise.value for rise in rises}
 
 
-def gauge(store: MetricsStore, series: str, service: str = "bank") -> dict[str, float]:
-    found = store.samples(service, series, now() - LATER, now() + LATER)
+def gauge(store: MetricsStore, series: str) -> dict[str, float]:
+    found = store.samples(WATCHED, series, now() - LATER, now() + LATER)
     return {sample.labels["probe"]: sample.value for sample in found}
 
 
@@ -57,11 +57,15 @@ def test_looks_are_counted_by_how_they_ended(store: MetricsStore) -> None:
     series.hear([look("door"), look("door", "answers 503"), look("door", "descriptors", known=False)])
     series.hear([look("door", seconds=0.3), look("disk", value=0.25), look("nobody's")])
     series()
-    assert counted(store) == {("door", "good"): 2, ("door", "failed"): 1, ("door", "unknown"): 1}
-    assert counted(store, "") == {("disk", "good"): 1}
-    assert gauge(store, SUCCESS) == {"door": 1}
+    assert counted(store) == {
+        ("door", "good"): 2,
+        ("door", "failed"): 1,
+        ("door", "unknown"): 1,
+        ("disk", "good"): 1,
+    }
+    assert gauge(store, SUCCESS) == {"door": 1, "disk": 1}
     assert gauge(store, DURATION)["door"] == pytest.approx((0.1 + 0.1 + 0.3) / 3)
-    assert gauge(store, VALUE, "") == {"disk": 0.25}
+    assert gauge(store, PROBE_VALUE) == {"disk": 0.25}
 
 
 def test_each_writing_adds_what_was_heard_since_the_last(store: MetricsStore) -> None:
