@@ -95,11 +95,15 @@ class Book(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Broken(msgspec.Struct, frozen=True, kw_only=True):
-    """Something in the restored data that does not hold: where, what was looked at, and what was found."""
+    """Something in the restored data that does not hold: where, what was looked at, and what was found.
+
+    `unknown`: it could not be looked at, which says nothing about the data.
+    """
 
     database: str
     subject: str
     sentence: str
+    unknown: bool = False
 
 
 class Looked(msgspec.Struct, frozen=True, kw_only=True):

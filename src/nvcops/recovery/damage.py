@@ -234,7 +234,8 @@ def _receiver_trouble(target: Target) -> str:
             state = backups.receiver()
         except TargetError as error:
             return error.sentence
-        return "" if state.running else state.trouble or "nothing receives the transaction log"
+        received = state.running and (state.slot_active or not state.slot)  # an archiver has none
+        return "" if received else state.trouble or "nothing receives the transaction log"
 
     return _until_empty(trouble, _RECEIVER_S)
 

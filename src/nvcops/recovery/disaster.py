@@ -294,9 +294,10 @@ def disaster_recovery(  # noqa: D417 - its Args are the script's flags
         proven = _restored(run, going, target, plan, forecast)
         if proven is not None and not proof.sound(proven):
             story = Story(before=before, after=before, plan=plan, proof=proven, steps=tuple(going.took))
-            run.conclude(
-                findings(story, target.manifest.limits), summary=f"{plan.backup} is not sound: nothing was done."
+            summed_up = (
+                f"{plan.backup} is not sound: it was not put in place. What was stopped for it is stopped still."
             )
+            run.conclude(findings(story, target.manifest.limits), summary=summed_up)
             return
     _serve(going, target, before)
     back = run.read(moment, target)
@@ -358,7 +359,8 @@ def _restored(run: Run, going: _Going, target: Target, plan: RestorePlan, foreca
     going.may("remove the folder of work: from here on nothing is undone", restore.forget, target, plan)
     going.may(f"wait until {database.primary.name} answers", restore.answers, target)
     if unpacked and replayed and seen:
-        figures = proof.figures_of(plan, unpacked, replayed, seen, forecast, good=not seen.ledger.missing)
+        good = proof.proven(seen, target.manifest.recovery)
+        figures = proof.figures_of(plan, unpacked, replayed, seen, forecast, good=good)
         number = restore.restore_id(run.started)
         going.may("enter the restore into the catalogue", restore.record, target, figures, number, run.started, run.id)
     return seen

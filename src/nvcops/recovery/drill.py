@@ -155,7 +155,8 @@ def _drilled(run: Run, target: Target, to: RestoreTarget, model: Model, live: Li
         if unpacked and replayed and seen:  # a dry run has none of them
             lines += [proof.reached_finding(plan, replayed), *proof.verification_findings(seen)]
             lines += [proof.same_finding(live, seen.books)] if live else []
-            good = all(line.verdict is not Verdict.CRITICAL for line in lines)
+            good = proof.proven(seen, target.manifest.recovery)
+            good = good and all(line.verdict is not Verdict.CRITICAL for line in lines)
             figures = proof.figures_of(plan, unpacked, replayed, seen, forecast, good=good)
             figures = msgspec.structs.replace(figures, rpo_s=live.covered_s) if live else figures
             lines += _time_findings(figures, forecast, target.manifest.limits)

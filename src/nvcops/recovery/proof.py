@@ -8,8 +8,10 @@ from collections.abc import Iterable, Sequence
 
 from nvcops.core.backups import Entry, Kind, RestoreFigures
 from nvcops.core.checks import Check, Finding, Verdict
+from nvcops.core.manifest import RecoveryEntry
 from nvcops.core.restores import (
     Book,
+    Broken,
     Ledger,
     LiveSnapshot,
     Looked,
@@ -81,15 +83,19 @@ def _looked(check: Check, looked: Looked, well: str) -> Finding:
     """
     if looked.skipped:
         return check.unknown(looked.skipped)
-    if looked.broken:
-        shown = "; ".join(
-            _broken(broken.database, broken.subject, broken.sentence) for broken in looked.broken[:_SHOWN]
-        )
-        more = f" and {len(looked.broken) - _SHOWN} more" if len(looked.broken) > _SHOWN else ""
-        return check.finding(Verdict.CRITICAL, f"{shown}{more}")
+    if broken := _really(looked) or looked.broken:
+        shown = "; ".join(_broken(each.database, each.subject, each.sentence) for each in broken[:_SHOWN])
+        more = f" and {len(broken) - _SHOWN} more" if len(broken) > _SHOWN else ""
+        told = f"{shown}{more}"
+        return check.finding(Verdict.CRITICAL, told) if _really(looked) else check.unknown(told)
     if not looked.things:
         return check.unknown("there was nothing to look at")
     return check.finding(Verdict.OK, f"{looked.things:,} {well}")
+
+
+def _really(looked: Looked) -> tuple[Broken, ...]:
+    """What does not hold, without what could not be looked at."""
+    return tuple(broken for broken in looked.broken if not broken.unknown)
 
 
 def _broken(database: str, subject: str, sentence: str) -> str:
@@ -98,7 +104,25 @@ def _broken(database: str, subject: str, sentence: str) -> str:
 
 def sound(seen: Verification) -> bool:
     """Whether the copy may stand in the live one's place: what is missing in it was lost anyway."""
-    return not (seen.pages.broken or seen.constraints.broken or seen.invariants.broken)
+    return not any(_really(looked) for looked in (seen.pages, seen.constraints, seen.invariants))
+
+
+def proven(seen: Verification, recovery: RecoveryEntry) -> bool:
+    """Whether the copy is good: sound, whole, and all of it looked at that can be or that the manifest names.
+
+    >>> holds, nothing = Looked(things=1), Looked(skipped="not installed")
+    >>> rest = {"constraints": holds, "invariants": nothing, "ledger": Ledger(), "books": (), "seconds": 1}
+    >>> [proven(Verification(pages=pages, **rest), RecoveryEntry()) for pages in (holds, nothing)]
+    [True, False]
+    """
+    asked = [seen.pages, seen.constraints, *([seen.invariants] if recovery.invariants else [])]
+    return (
+        not any(looked.skipped or looked.broken for looked in asked)
+        and seen.pages.things > 0
+        and not seen.ledger.missing
+        and not (recovery.acknowledgements and seen.ledger.skipped)
+        and not any(book.trouble for book in seen.books)
+    )
 
 
 def ledger_finding(ledger: Ledger) -> Finding:

@@ -103,6 +103,9 @@ def read_target(written: str, zone: str) -> RestoreTarget:
     >>> read_target("2026-11-31", "UTC")
     Traceback (most recent call last):
     nvcops.core.errors.UsageError: '2026-11-31' is no time: day is out of range for month
+    >>> read_target("2026-11-01 01:30", "America/New_York")
+    Traceback (most recent call last):
+    nvcops.core.errors.UsageError: 2026-11-01 01:30:00 is not one moment in America/New_York, where clocks are set then
     """
     if not written:
         return RestoreTarget()
@@ -116,7 +119,16 @@ def read_target(written: str, zone: str) -> RestoreTarget:
         raise UsageError(
             f"{written!r} is no time: {error}", hint="as in 2026-11-22T13:04:00Z, or without a zone the platform's"
         ) from None
-    return RestoreTarget(time=time if time.tzinfo else time.replace(tzinfo=ZoneInfo(zone)))
+    return RestoreTarget(time=time if time.tzinfo else _in_zone(time, zone))
+
+
+def _in_zone(time: dt.datetime, zone: str) -> dt.datetime:
+    """A time by the platform's clocks; what they show twice in an autumn night, or never in spring, is refused."""
+    first, second = (time.replace(tzinfo=ZoneInfo(zone), fold=fold) for fold in (0, 1))
+    if first.utcoffset() != second.utcoffset():
+        both = f"{first.isoformat()} or {second.isoformat()}"
+        raise UsageError(f"{time} is not one moment in {zone}, where clocks are set then", hint=f"write {both}")
+    return first
 
 
 def purpose_of(into: str, *, in_place: bool) -> Purpose:
@@ -291,7 +303,7 @@ def _restored(run: Run, target: Target, plan: RestorePlan, forecast: Forecast) -
     seen = run.step("look at every page, constraint, invariant and acknowledgement", verify, target, plan)
     findings: list[Finding] = []
     if unpacked and replayed and seen:  # a dry run has none of them
-        good = proof.sound(seen) and not seen.ledger.missing
+        good = proof.proven(seen, target.manifest.recovery)
         figures = proof.figures_of(plan, unpacked, replayed, seen, forecast, good=good)
         findings = [proof.reached_finding(plan, replayed), *proof.verification_findings(seen)]
         findings.append(proof.forecast_finding(forecast, figures.seconds))

@@ -50,6 +50,8 @@ FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON
 WHERE a.attnotnull AND a.attnum > 0 AND NOT a.attisdropped AND c.relkind = 'r'
   AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname NOT LIKE 'pg\\_%%'
 GROUP BY 1, 2 ORDER BY 1, 2 LIMIT %s"""
+# What is not there or not allowed, not supported, no memory, cancelled, locked.
+_QUESTION = ("42", "0A", "53", "57", "55")
 _VIOLATIONS = (psycopg.errors.IntegrityConstraintViolation, psycopg.errors.DataCorrupted, psycopg.errors.IndexCorrupted)
 
 
@@ -138,8 +140,14 @@ def _tried(
     except _VIOLATIONS as error:
         return [Broken(database=database, subject=subject, sentence=_said(error))]
     except psycopg.Error as error:
-        return [Broken(database=database, subject=subject, sentence=f"it could not be checked: {_said(error)}")]
+        said = f"it could not be checked: {_said(error)}"
+        return [Broken(database=database, subject=subject, sentence=said, unknown=_of_the_question(error))]
     return []
+
+
+def _of_the_question(error: psycopg.Error) -> bool:
+    """Whether an error is about the question, or about want of time or room: then it tells nothing about the data."""
+    return (error.sqlstate or "").startswith(_QUESTION)
 
 
 class Invariant(msgspec.Struct, frozen=True):
@@ -197,7 +205,8 @@ def invariants(session: Session, database: str, stated: Iterable[Invariant]) -> 
                 rows = session.execute(invariant.query.encode()).fetchmany(3)
         except psycopg.Error as error:
             sentence = f"{invariant.sentence}: it could not be asked: {_said(error)}"
-            broken.append(Broken(database=database, subject=invariant.name, sentence=sentence))
+            asked_wrongly = _of_the_question(error)
+            broken.append(Broken(database=database, subject=invariant.name, sentence=sentence, unknown=asked_wrongly))
             continue
         if rows:
             shown = "; ".join(", ".join(map(str, row)) for row in rows)[:_SHOWN]

@@ -11,7 +11,7 @@ from psycopg import sql
 
 from nvcops.adapters.backup import restores_look as look
 from nvcops.adapters.backup.clone import Clone
-from nvcops.core.errors import StateError
+from nvcops.core.errors import NvcopsError, StateError
 from nvcops.core.manifest import RecoveryEntry
 from nvcops.core.progress import tell
 from nvcops.core.restores import Broken, Ledger, Looked, Verification
@@ -38,10 +38,8 @@ class Looking:
 
         Raises:
             CloneEnded: the server does not come up.
-            ManifestError, TargetError: the invariants or the journal cannot be read.
         """
         began = time.monotonic()
-        stated = look.read_invariants(self.recovery.invariants) if self.recovery.invariants else []
         with self.clone.running(deadline_s=_START_S) as conninfo:
             with look.connected(conninfo, "template1") as session:
                 names = look.databases(session)
@@ -54,7 +52,7 @@ class Looking:
                     constraints = _both(constraints, look.constraints(session, name))
                 with look.connected(conninfo, name) as session:
                     books += look.books(session, name)
-            invariants, ledger = self._what_the_manifest_says(conninfo, names, stated, acknowledged_before)
+            invariants, ledger = self._what_the_manifest_says(conninfo, names, acknowledged_before)
         return Verification(
             pages=pages,
             constraints=constraints,
@@ -65,20 +63,31 @@ class Looking:
         )
 
     def _what_the_manifest_says(
-        self, conninfo: str, names: list[str], stated: list[look.Invariant], before: dt.datetime | None
+        self, conninfo: str, names: list[str], before: dt.datetime | None
     ) -> tuple[Looked, Ledger]:
-        entry = self.recovery.acknowledgements
-        invariants = Looked(skipped="" if stated else "platform.toml names no [recovery] invariants")
-        ledger = Ledger(skipped="" if entry else "platform.toml names no [recovery.acknowledgements]")
         if self.database not in names:
             absent = Broken(database=self.database, subject=self.database, sentence="the database is not there")
             return Looked(broken=(absent,)), Ledger(skipped="its database is not there")
         with look.connected(conninfo, self.database) as session:
-            if stated:
-                invariants = look.invariants(session, self.database, stated)
-            if entry:
-                ledger = look.ledger(session, entry, before)
-        return invariants, ledger
+            return self._invariants(session), self._ledger(session, before)
+
+    def _invariants(self, session: look.Session) -> Looked:
+        """Invariants that cannot be read say nothing about the data: whoever needs them must not wait for a file."""
+        if self.recovery.invariants is None:
+            return Looked(skipped="platform.toml names no [recovery] invariants")
+        try:
+            return look.invariants(session, self.database, look.read_invariants(self.recovery.invariants))
+        except NvcopsError as error:
+            return Looked(skipped=error.sentence)
+
+    def _ledger(self, session: look.Session, before: dt.datetime | None) -> Ledger:
+        """The same of the journal: it may be lost with a host, or torn in its middle."""
+        if self.recovery.acknowledgements is None:
+            return Ledger(skipped="platform.toml names no [recovery.acknowledgements]")
+        try:
+            return look.ledger(session, self.recovery.acknowledgements, before)
+        except NvcopsError as error:
+            return Ledger(before=before, skipped=error.sentence)
 
     def _pages(self, conninfo: str, names: list[str]) -> Looked:
         """Run pg_amcheck over all databases; the extension that it needs is gone again afterwards."""

@@ -83,6 +83,31 @@ def test_in_place_the_live_data_are_replaced_and_kept_aside_until_they_are_relea
     assert len(released.approved) == 1
 
 
+def test_in_place_to_a_point_segments_ago_the_log_is_received_from_there_on(own: RestoreWorld) -> None:
+    """What was received after the point is of an end that was given up: the receiver goes back to where it branched."""
+    to = own.end()
+    for number in range(3):
+        own.pay(f"too much {number}", tell=False)
+        own.world.execute("SELECT pg_switch_wal()")
+    own.received()
+    run = run_procedure("restore-database", own, ActingRun(), in_place=True, to=to)
+    assert run.wrong == []
+    own.pay("c")
+    own.world.wait(lambda: own.world.backups.receiver().slot_active and not own.world.backups.receiver().trouble)
+    own.received()
+    assert own.world.backups.examine(deep=True).faults == ()
+    own.world.backups.back_up("20261122T120000Z-F", full=True)
+    own.pay("d")
+    own.received()
+    for number, backup in enumerate((FULL, "newest")):
+        into = own.folder / f"copy-{number}"
+        again = run_procedure("restore-database", own, ActingRun(id="run@2"), into=str(into), backup_id=backup)
+        assert again.wrong == []
+        with own.clone_of(into) as conninfo, psycopg.connect(conninfo, dbname="postgres") as session:
+            keys = [key for (key,) in session.execute("SELECT DISTINCT transfer FROM entry ORDER BY 1")]
+        assert keys == ["a", "b", "c", "d"]
+
+
 def test_in_place_what_is_not_sound_is_not_put_there_and_the_old_data_are_served_again(own: RestoreWorld) -> None:
     own.world.execute("INSERT INTO entry VALUES ('y', 1, 7)")
     own.received()
@@ -142,6 +167,25 @@ def test_a_start_that_fails_and_yet_started_is_not_undone(own: RestoreWorld, mon
     assert [(line.check, line.verdict) for line in run.wrong] == [("restore.served", Verdict.WARNING)]
     assert keys_of(own) == ["a", "b"]
     assert own.left() == []
+
+
+def test_what_cannot_be_looked_at_is_unknown_and_keeps_nobody_from_restoring(own: RestoreWorld) -> None:
+    """A journal that was torn when its host died, an invariant about a table that is younger than the backup."""
+    with (own.folder / "journal").open("a", encoding="ascii") as journal:
+        journal.write('{"time": "2026-11-2\n')
+    with (own.folder / "invariants.sql").open("a", encoding="ascii") as invariants:
+        invariants.write("\n-- younger: no younger row is wrong\nSELECT 1 FROM younger;\n")
+    into = own.folder / "copy"
+    run = run_procedure("restore-database", own, ActingRun(), into=str(into))
+    assert {(line.check, line.verdict) for line in run.wrong} == {
+        ("restore.acknowledged", Verdict.UNKNOWN),
+        ("restore.invariants", Verdict.UNKNOWN),
+    }
+    assert "is no acknowledgement" in run.of("restore.acknowledged")[0].observed
+    assert 'relation "younger" does not exist' in run.of("restore.invariants")[0].observed
+    assert (into / "PG_VERSION").exists()
+    restored = [entry.restore for entry in own.world.backups.catalogue() if entry.restore]
+    assert [figures.good for figures in restored] == [False]
 
 
 def test_a_standby_that_does_not_answer_keeps_nobody_from_restoring(pair: RestoreWorld) -> None:
