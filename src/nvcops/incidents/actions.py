@@ -86,13 +86,16 @@ def _closed(item: ActionItem) -> str:
     return f"by a green run of {item.procedure}" if item.procedure else "open"
 
 
-def cell(text: str) -> str:
-    r"""A text in a cell of a table.
+_PLAIN = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"} | {mark: f"\\{mark}" for mark in "|[]`*"})
 
-    >>> cell("a | b\n<script>")
-    'a \\| b &lt;script&gt;'
+
+def cell(text: str) -> str:
+    r"""What somebody wrote, in Markdown: one line that is read as it was written, also in a cell of a table.
+
+    >>> cell("a | b\n<script> [x](y)")
+    'a \\| b &lt;script&gt; \\[x\\](y)'
     """
-    return " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("|", "\\|")
+    return " ".join(text.split()).translate(_PLAIN)
 
 
 # --- Procedures ---

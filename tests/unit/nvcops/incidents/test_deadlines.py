@@ -52,9 +52,9 @@ def test_advancing_twice_writes_nothing_new(desk: MemoryDesk, manifest: Manifest
 
 def test_a_severity_that_concerns_them_later_is_told_then(desk: MemoryDesk, manifest: Manifest) -> None:
     hand = {"manifest": manifest, "person": "dana"}
-    number = opening.open_by_hand(desk, title="slow", severity=Severity.P2, at=minutes(0), **hand).number  # type: ignore[arg-type]
+    number = opening.open_by_hand(desk, title="slow", severity=Severity.P2, at=minutes(0), **hand).number
     assert not told(desk, "cto")
-    leading.override(desk, number, severity=Severity.P1, reason="all are slow", at=minutes(50), **hand)  # type: ignore[arg-type]
+    leading.override(desk, number, severity=Severity.P1, reason="all are slow", at=minutes(50), **hand)
     assert len(told(desk, "cto")) == 1
     assert "we have a P1 incident" in told(desk, "cto")[0]
 
@@ -145,7 +145,7 @@ def test_warnings_come_before_the_end_and_the_end_pages(desk: MemoryDesk) -> Non
     assert page.category == "critical"
     met = clocks.meet(desk, "1/us-36h", manifest=manifest, reference="FRB-77", person="omar", at=hours(41))
     assert met.met_by == "omar"
-    assert desk.get(Page, page.id).resolved  # type: ignore[union-attr]
+    assert desk.get(Page, page.id).resolved
     assert clocks.in_words(met, hours(42), manifest).endswith("by omar, LATE")
 
 
@@ -187,13 +187,13 @@ def test_mistakes_with_clocks_are_sentences(desk: MemoryDesk, manifest: Manifest
     hand = {"manifest": manifest, "person": "omar", "at": hours(1)}
     for rule, sentence in (("gdpr-72h", "no clock of this platform"), ("bell", "no clock of this platform")):
         with pytest.raises(UsageError, match=sentence):
-            clocks.begin(desk, 1, rule=rule, reason="r", **hand)  # type: ignore[arg-type]
+            clocks.begin(desk, 1, rule=rule, reason="r", **hand)
     with pytest.raises(UsageError, match="yet to come"):
-        clocks.begin(desk, 1, rule="us-36h", reason="r", began=hours(2), **hand)  # type: ignore[arg-type]
+        clocks.begin(desk, 1, rule="us-36h", reason="r", began=hours(2), **hand)
     with pytest.raises(NotFoundError, match="no clock '1/us-36h' runs"):
-        clocks.meet(desk, "1/us-36h", reference="x", **hand)  # type: ignore[arg-type]
+        clocks.meet(desk, "1/us-36h", reference="x", **hand)
     with pytest.raises(UsageError, match="begins by itself"):
-        clocks.begin(desk, 1, rule="dora-72h", reason="r", **{**hand, "manifest": example("dora")})  # type: ignore[arg-type]
+        clocks.begin(desk, 1, rule="dora-72h", reason="r", **{**hand, "manifest": example("dora")})
 
 
 def test_what_is_over_is_not_told_of_again(desk: MemoryDesk, manifest: Manifest) -> None:
