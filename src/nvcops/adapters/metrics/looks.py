@@ -43,7 +43,7 @@ class _Sum:
             self.success, self.value = newer.success, newer.value
 
     def figures(self, probe: Probe) -> Figures:
-        """As series: the count of looks rises; success of the newest look, mean duration and newest value are gauges."""
+        """As series: the count of looks rises; success and value of the newest, and mean duration, are gauges."""
         labels = f'probe="{probe.name}",kind="{probe.kind}"'
         labels += f',service="{probe.service}"' if probe.service else ""
         gauges = {
