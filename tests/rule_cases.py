@@ -20,11 +20,12 @@ from nvcops.adapters.metrics.store import MetricsStore
 from nvcops.adapters.metrics.text import Page, parse_series
 from nvcops.adapters.metrics.write import Observation
 from nvcops.alerts.promql import selector
+from nvcops.core.alerts import Category
 from nvcops.core.manifest import EvidenceEntry, Instance, Manifest, MetricsEntry, ObjectiveEntry, Platform, ServiceEntry
 from nvcops.core.manifest import Series as Names
 from nvcops.core.target import Answers, Change, Increase, Sample, ScrapeSummary
 from nvcops.core.units import Ratio, Seconds
-from nvcops.core.watch import PROBE_VALUE, WATCHED, Probe, ProbeKind
+from nvcops.core.watch import PART, PROBE_VALUE, ROLE, WATCHED, Probe, ProbeKind
 
 FOLDER = Path(__file__).parent / "facts" / "rules"
 BEGIN = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
@@ -54,7 +55,7 @@ def manifest(interval_s: float = 60) -> Manifest:
             ObjectiveEntry(name="errors", indicator="errors", **common),
             ObjectiveEntry(
                 name="latency", service="shop", indicator="latency", target=Ratio(0.99), threshold=Seconds(0.25),
-                category="high",  # type: ignore[arg-type]
+                category=Category.HIGH,
             ),
             ObjectiveEntry(
                 name="orders", service="shop", indicator="outcomes", target=Ratio(0.995), good=ORDERS,
@@ -66,22 +67,22 @@ def manifest(interval_s: float = 60) -> Manifest:
 
 
 def probes() -> list[Probe]:
-    """What has limits."""
-    of: list[tuple[ProbeKind, str, dict[str, Any]]] = [
-        ("disk", "data", {"disk": "data"}),
-        ("tls", "front", {"address": "127.0.0.1:4"}),
-        ("replication", "db-2", {"standby": "db-2"}),
-        ("replication", "backup", {"slot": "backup"}),
-        ("queue", "waiting", {"query": "SELECT count(*) FROM waiting", "at_most": 100}),
-        ("sql", "workers", {"query": "SELECT count(*) FROM worker", "at_least": 5}),
-        ("http", "door", {}),
+    """What has limits, a Critical probe each, and what has none."""
+    of: list[tuple[ProbeKind, str, str]] = [
+        ("disk", "disk", "data"),
+        ("tls", "certificate", "front"),
+        ("replication", "replication", "db-2"),
+        ("replication", "slot", "backup"),
+        ("sql", "connections", "db-1"),
+        ("sql", "longest-query", "db-1"),
+        ("http", "front-door", "shop"),
     ]
     return [
         Probe(
-            name=name, kind=kind, interval=Seconds(1), deadline=Seconds(1), failures=2, recoveries=3,
-            category="critical", options=options,  # type: ignore[arg-type]
+            name=f"{role}.{part}", kind=kind, interval=Seconds(1), deadline=Seconds(1), failures=2, recoveries=3,
+            category=Category.CRITICAL, labels={ROLE: role, PART: part},
         )
-        for kind, name, options in of
+        for kind, role, part in of
     ]  # fmt: skip
 
 

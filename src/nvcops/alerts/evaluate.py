@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from nvcops.alerts.readings import Readings, Whole
-from nvcops.alerts.rules import BAD_MIN, Beyond, Condition, Exceeds, Falls, NoReading, Rule, Uncounted, Unread
+from nvcops.alerts.rules import BAD_MIN, Beyond, Condition, Exceeds, Falls, Rule, Uncounted, Unread
 from nvcops.alerts.said import Said
 from nvcops.core.alerts import ALERTNAME, Alert, fingerprint
 from nvcops.core.errors import StateError, TargetError
@@ -44,10 +44,10 @@ def judge(condition: Condition, readings: Readings) -> Judged:
                 return _falls(condition, readings)
             case Beyond():
                 return _beyond(condition, readings)
-            case Unread() | Uncounted() | NoReading():
+            case Unread() | Uncounted():
                 return _missing(condition, readings)
     except (TargetError, StateError) as error:
-        blind = isinstance(condition, Unread | Uncounted | NoReading)
+        blind = isinstance(condition, Unread | Uncounted)
         return Judged(True if blind else None, seen=error.sentence)
 
 
@@ -95,7 +95,7 @@ def _beyond(condition: Beyond, readings: Readings) -> Judged:
     return Judged(holds, worst, f"{Count(worst)}, the limit is {Count(condition.bound)}")
 
 
-def _missing(condition: Unread | Uncounted | NoReading, readings: Readings) -> Judged:
+def _missing(condition: Unread | Uncounted, readings: Readings) -> Judged:
     match condition:
         case Unread():
             read = readings.page_read(condition.service)
@@ -107,9 +107,6 @@ def _missing(condition: Unread | Uncounted | NoReading, readings: Readings) -> J
             if condition.needed and readings.counted(condition.needed, start, readings.at) is None:
                 return Judged(True, seen=f"no such series of {condition.needed.series}")
             return Judged(total < _HALF, seen="nothing")
-        case NoReading():
-            gauge = condition.gauge
-            return Judged(not readings.samples(gauge.service, gauge.series, gauge.matchers, condition.within))
 
 
 # --- The evaluator: what held, since when ---

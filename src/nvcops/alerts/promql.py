@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from nvcops.alerts.indicators import Count, Rises, Share
-from nvcops.alerts.rules import BAD_MIN, Beyond, Condition, Exceeds, Falls, Gauge, NoReading, Rule, Uncounted, Unread
+from nvcops.alerts.rules import BAD_MIN, Beyond, Condition, Exceeds, Falls, Gauge, Rule, Uncounted, Unread
 from nvcops.core.alerts import Matcher
 
 READY_JOB = "{service}-ready"
@@ -87,8 +87,6 @@ def _condition(condition: Condition) -> tuple[str, str]:
             return f"(max(max_over_time({up}[{duration(condition.within)}])) or vector(0)) < 1", ""
         case Uncounted():
             return _uncounted(condition), ""
-        case NoReading():
-            return f"vector(1) unless count({_newest(condition.gauge, condition.within)})", ""
 
 
 def _exceeds(condition: Exceeds) -> tuple[str, str]:

@@ -6,18 +6,18 @@ same conditions.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any, Literal, NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import Literal, NamedTuple
 
 import msgspec
 
 from nvcops.alerts.indicators import Count, Rises, Share, counted_outcomes, share_of
 from nvcops.core.alerts import Category, Matcher
-from nvcops.core.manifest import Bound, Limits, Manifest, ObjectiveEntry, ServiceEntry
+from nvcops.core.manifest import Manifest, ObjectiveEntry, ServiceEntry
 from nvcops.core.slo import BURN_WINDOWS, BurnWindow
-from nvcops.core.units import Count as Number
-from nvcops.core.units import Quantity, Ratio, Seconds
-from nvcops.core.watch import PROBE_VALUE, WATCHED, Probe
+from nvcops.core.units import Ratio, Seconds
+from nvcops.core.watch import PART, PROBE_VALUE, ROLE, WATCHED, Probe
 
 Family = Literal["burn", "high", "drop", "missing", "limit"]
 
@@ -27,7 +27,7 @@ DROP_WINDOW, DROP_BEFORE, DROP_TO = Seconds(300), Seconds(86400), Ratio(0.8)
 _DROP_BEFORE_TIMES = 5  # what it is compared with has this many times the events that prove something
 _QUIET = Seconds(6 * 3600)  # nothing counted for so long: the objective measures nothing
 _BLIND_HOLD, _QUIET_HOLD = Seconds(60), Seconds(1800)
-_WARNING_HOLD, _CRITICAL_HOLD = Seconds(300), Seconds(60)
+_LIMIT_HOLD = Seconds(300)
 
 # --- Conditions ---
 
@@ -89,14 +89,7 @@ class Beyond(msgspec.Struct, frozen=True, kw_only=True, tag="beyond"):
     within: Seconds
 
 
-class NoReading(msgspec.Struct, frozen=True, kw_only=True, tag="no-reading"):
-    """There was no reading within a time."""
-
-    gauge: Gauge
-    within: Seconds
-
-
-Condition = Exceeds | Falls | Unread | Uncounted | Beyond | NoReading
+Condition = Exceeds | Falls | Unread | Uncounted | Beyond
 
 
 class Rule(msgspec.Struct, frozen=True, kw_only=True):
@@ -295,85 +288,56 @@ def _events_min(objective: ObjectiveEntry, window: Seconds, manifest: Manifest) 
 
 
 class Limit(NamedTuple):
-    """A bound of a probe's figure: of which limit, "warning" or "critical", on which side it is bad, how it reads."""
+    """Which of the manifest's limits a probe's figure has, on which side it is bad, and how that reads.
+
+    `steps` are how many categories below the probe's own its bounds are. Where a bound is not among them, passing it is
+    what the probe itself says.
+    """
 
     name: str
-    said: str
-    bound: Quantity | Number
     above: bool
     sentence: str
+    steps: Mapping[str, int] = MappingProxyType({"warning": 1})
 
 
-_SENTENCES = {
-    "disk_used": "{probe}: more than {bound} of the disk is used",
-    "replication_lag": "{probe}: the standby is more than {bound} behind",
-    "slot_retained": "{probe}: more than {bound} of log is kept for whom it waits for",
-    "certificate_days": "{probe}: the certificate ends in less than {bound} days",
-    "at_most": "{probe}: more than {bound}",
-    "at_least": "{probe}: less than {bound}",
+_LIMITS = {
+    "disk": Limit("disk_used", True, "more than {} of it is used"),
+    "certificate": Limit("certificate_days", False, "it ends in less than {} days", {"warning": 2, "critical": 1}),
+    "replication": Limit("replication_lag", True, "it is more than {} behind"),
+    "slot": Limit("slot_retained", True, "it keeps more than {} of log on the server"),
+    "connections": Limit("connections", True, "more than {} of the connections are in use"),
+    "lock-wait": Limit("lock_wait", True, "somebody waits for a lock for more than {}"),
+    "idle-in-transaction": Limit("idle_in_transaction", True, "a transaction is open and idle for more than {}"),
+    "longest-query": Limit("longest_query", True, "a query runs for more than {}"),
 }
 
 
 def _of_probe(probe: Probe, manifest: Manifest) -> Iterator[Rule]:
-    gauge = Gauge(WATCHED, PROBE_VALUE, (Matcher("kind", "=", probe.kind), Matcher("probe", "=", probe.name)))
-    within = manifest.limits.metrics_age.critical
-    limits = list(_limits(probe, manifest.limits))
-    for limit in limits:
-        category = stepped(probe.category, 2 if limit.said == "warning" else 1)
+    """Without the probe's `kind` and signal: those are of an alert that the probe itself failed."""
+    limit = _LIMITS.get(probe.labels.get(ROLE, ""))
+    if limit is None:
+        return
+    part = probe.labels.get(PART, probe.name)
+    service = {"service": probe.service} if probe.service else {}
+    for said, steps in limit.steps.items():
+        bound = getattr(getattr(manifest.limits, limit.name), said)
+        category = stepped(probe.category, steps)
+        own = {"probe": probe.name, PART: part, "limit": limit.name, "bound": said}
         yield Rule(
-            name=f"{probe.name}/{limit.name}/{limit.said}",
+            name=f"{probe.name}/{limit.name}/{said}",
             family="limit",
             alert="LimitExceeded",
             category=category,
-            labels={**_probe_labels(probe, category), "limit": limit.name, "bound": limit.said},
+            labels={"category": category.value, **service, **own},
             annotations={
-                "summary": limit.sentence.format(probe=probe.name, bound=limit.bound),
-                "description": f"The limit `{limit.name}`, {limit.said}.",
+                "summary": f"{part}: {limit.sentence.format(bound)}",
+                "description": f"The limit `{limit.name}`, {said}, for {_LIMIT_HOLD}.",
             },
-            condition=Beyond(gauge=gauge, bound=float(limit.bound), above=limit.above, within=within),
-            hold=_WARNING_HOLD if limit.said == "warning" else _CRITICAL_HOLD,
+            condition=Beyond(
+                gauge=Gauge(WATCHED, PROBE_VALUE, (Matcher("probe", "=", probe.name),)),
+                bound=float(bound),
+                above=limit.above,
+                within=manifest.limits.metrics_age.critical,
+            ),
+            hold=_LIMIT_HOLD,
         )
-    if limits:
-        yield _no_reading(probe, gauge, within)
-
-
-def _no_reading(probe: Probe, gauge: Gauge, within: Seconds) -> Rule:
-    category = stepped(probe.category, 2)
-    return Rule(
-        name=f"{probe.name}/no-reading",
-        family="missing",
-        alert="ReadingMissing",
-        category=category,
-        labels=_probe_labels(probe, category),
-        annotations={
-            "summary": f"{probe.name}: nothing is read that could be compared with its limits",
-            "description": f"No reading for {within}. Its alerts keep their last verdict.",
-        },
-        condition=NoReading(gauge=gauge, within=within),
-        hold=_BLIND_HOLD,
-    )
-
-
-def _limits(probe: Probe, limits: Limits) -> Iterator[Limit]:
-    """Those of the manifest's limits; of a query's figure those that stand with the probe."""
-    bounds: dict[str, tuple[str, Bound[Any]]] = {
-        "disk": ("disk_used", limits.disk_used),
-        "tls": ("certificate_days", limits.certificate_days),
-        "replication": ("replication_lag", limits.replication_lag),
-    }
-    if probe.kind == "replication" and probe.options.get("slot"):
-        bounds["replication"] = ("slot_retained", limits.slot_retained)
-    if probe.kind in bounds:
-        name, bound = bounds[probe.kind]
-        for said in ("warning", "critical"):
-            yield Limit(name, said, getattr(bound, said), name != "certificate_days", _SENTENCES[name])
-    elif probe.kind in ("sql", "queue"):
-        for name in ("at_most", "at_least"):
-            if (asked := probe.options.get(name)) is not None:
-                yield Limit(name, "critical", Number(asked), name == "at_most", _SENTENCES[name])
-
-
-def _probe_labels(probe: Probe, category: Category) -> dict[str, str]:
-    """Without `kind`: that says of an alert that the probe itself failed."""
-    service = {"service": probe.service} if probe.service else {}
-    return {"category": category.value, **service, "probe": probe.name}

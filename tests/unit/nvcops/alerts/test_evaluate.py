@@ -20,7 +20,7 @@ from rule_cases import BEGIN, SeriesTwin, expand, manifest, probes
 
 GOOD = 'requests_total{route="/buy",status="200"}'
 BAD = 'requests_total{route="/buy",status="500"}'
-DISK = 'nvcops_probe_value{kind="disk",probe="data"}'
+DISK = 'nvcops_probe_value{kind="disk",probe="disk.data"}'
 RULES = {rule.name.removeprefix("shop/"): rule for rule in rules_of(manifest(), probes())}
 MINUTE = dt.timedelta(minutes=1)
 
@@ -72,7 +72,7 @@ def test_an_alert_says_since_when_and_what_was_seen() -> None:
 
 
 def test_the_hold_counts_from_when_it_began_and_the_alert_starts_there() -> None:
-    evaluator, metrics = Evaluator(only("data/disk_used/warning"), []), series(disk="0.5+0x3 0.85+0x20")
+    evaluator, metrics = Evaluator(only("disk.data/disk_used/warning"), []), series(disk="0.5+0x3 0.85+0x20")
     assert until(evaluator, metrics, 8) == []
     (said,) = evaluator.evaluate(metrics, at(9))
     assert said.starts == at(4)
@@ -106,8 +106,10 @@ def test_after_a_restart_what_fires_goes_on_with_its_beginning() -> None:
 
 def test_after_a_restart_a_hold_is_not_waited_for_again() -> None:
     metrics = series(disk="0.85+0x60")
-    before = until(Evaluator(only("data/disk_used/warning"), []), metrics, 10)
-    (said,) = Evaluator(only("data/disk_used/warning"), [alert_of(one) for one in before]).evaluate(metrics, at(11))
+    before = until(Evaluator(only("disk.data/disk_used/warning"), []), metrics, 10)
+    (said,) = Evaluator(only("disk.data/disk_used/warning"), [alert_of(one) for one in before]).evaluate(
+        metrics, at(11)
+    )
     assert (said.starts, said.ends) == (at(0), None)
 
 
@@ -158,19 +160,19 @@ class Broken:
 
 @pytest.mark.parametrize("error", [Unreachable("prometheus does not answer"), StateError("the file is locked")])
 def test_what_cannot_be_read_freezes_the_verdicts_and_is_alerted(error: Exception) -> None:
-    rules = only("errors/high", "orders/high", "metrics-missing", "data/no-reading", "availability/uncounted")
+    rules = only("errors/high", "orders/high", "metrics-missing", "availability/uncounted")
     evaluator = Evaluator(rules, [])
     healthy = series(good="0+90x60", bad="0+10x60", up="1+0x60", ready="1+0x60", disk="0.5+0x60")
     assert [said.labels["alertname"] for said in until(evaluator, healthy, 20)] == ["HighErrorRatio"]
     said = until(evaluator, Broken(error), 22, begin=21)
     names = sorted(one.labels["alertname"] for one in said if one.ends is None)
-    assert names == ["HighErrorRatio", "MetricsMissing", "ObjectiveUnmeasured", "ReadingMissing"]
+    assert names == ["HighErrorRatio", "MetricsMissing", "ObjectiveUnmeasured"]
     assert next(one for one in said if one.labels["alertname"] == "MetricsMissing").annotations["seen"] == str(error)
 
 
 def test_no_data_from_the_beginning_fires_no_verdict() -> None:
     said = until(Evaluator(list(RULES.values()), []), series(), 40)
-    assert {one.labels["alertname"] for one in said} == {"MetricsMissing", "ObjectiveUnmeasured", "ReadingMissing"}
+    assert {one.labels["alertname"] for one in said} == {"MetricsMissing", "ObjectiveUnmeasured"}
 
 
 # --- Approved changes ---

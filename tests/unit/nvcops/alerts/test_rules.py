@@ -14,6 +14,7 @@ from nvcops.alerts.rules import Rule, rules_of
 from nvcops.alerts.said import Said
 from nvcops.core.alerts import Category, category_of, fingerprint
 from nvcops.core.manifest import parse
+from nvcops.health.watch import probes_of
 from rule_cases import BEGIN, Case, SeriesTwin, cases, feed, manifest, probes, seconds_of
 
 FAMILIES = ("burn", "high", "drop", "missing", "limit")
@@ -91,6 +92,13 @@ def test_every_rule_is_one_alert_of_its_own_and_says_its_category() -> None:
     assert not any("kind" in rule.labels for rule in rules), "`kind` says that a probe itself failed"
 
 
+def test_a_limit_is_below_its_probe_and_what_has_no_limit_has_no_rule() -> None:
+    limits = {rule.name: rule.category for rule in rules_of(manifest(), probes()) if rule.family == "limit"}
+    assert len(limits) == len(probes())  # one has none, and the certificate two
+    assert limits.pop("certificate.front/certificate_days/warning") is Category.MEDIUM
+    assert set(limits.values()) == {Category.HIGH}
+
+
 def test_a_pace_that_nothing_could_reach_is_no_rule() -> None:
     shop = manifest()
     loose = [slo for slo in shop.slos if slo.name == "errors"]
@@ -98,8 +106,13 @@ def test_a_pace_that_nothing_could_reach_is_no_rule() -> None:
     assert [rule.labels["burn"] for rule in rules if rule.family == "burn"] == ["6", "1"]
 
 
-def test_the_example_has_rules_of_each_family_but_limits_without_probes() -> None:
+def test_the_example_has_rules_of_each_family() -> None:
     path = Path(__file__).parents[4] / "platforms" / "nvc-bank" / "platform.toml"
-    rules = rules_of(parse(path.read_text(encoding="utf-8"), path))
-    assert {rule.family for rule in rules} == {"burn", "high", "drop", "missing"}
+    example = parse(path.read_text(encoding="utf-8"), path)
+    rules = rules_of(example, probes_of(example))
+    assert {rule.family for rule in rules} == set(FAMILIES)
+    assert {rule.labels["limit"] for rule in rules if rule.family == "limit"} == {
+        "disk_used", "certificate_days", "replication_lag", "slot_retained", "connections", "lock_wait",
+        "idle_in_transaction", "longest_query",
+    }  # fmt: skip
     assert all(rule.labels["platform"] == "nvc-bank" for rule in rules)
