@@ -1,4 +1,4 @@
-"""Series of a Prometheus server: of one whose answers are known, and of the real one where Debian has it."""
+"""Series of a Prometheus server: of one whose answers are known, and of the real one where it is installed."""
 
 from __future__ import annotations
 
