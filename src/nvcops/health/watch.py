@@ -15,11 +15,10 @@ from nvcops.core.alerts import Category
 from nvcops.core.incidents import SIGNAL, Signal
 from nvcops.core.manifest import Manifest, ProbeEntry, WatchEntry
 from nvcops.core.units import Seconds
-from nvcops.core.watch import Probe, ProbeKind
+from nvcops.core.watch import PART, ROLE, Probe, ProbeKind
 
 # --- Rules ---
 
-ROLE, PART = "role", "part"  # labels: what the part is there for, and its name in the manifest
 _SLOWER = Seconds(5)  # limits of the database: each costs a session
 _SLOW = Seconds(15)  # disks and slots fill over minutes
 _PEER_EVERY_MIN = Seconds(6)
