@@ -28,7 +28,7 @@ from nvcops.alerts.yaml_lines import Line, read_yaml, rows_of
 from nvcops.core.alerts import Matcher
 from nvcops.core.manifest import Manifest
 
-ROUTES_MAX = 2_000
+ROUTES_MAX = 1_000
 _ROUTE = (
     "receiver",
     "group_by",
@@ -179,11 +179,6 @@ def _root(line: Line, receivers: Mapping[str, Receiver], intervals: Intervals) -
     there = line.table(*_ROUTE)
     if "receiver" not in there:
         raise line.wrong("the root route has no `receiver`", "it is who gets what no other route takes")
-    for key in ("matchers", "match", "match_re", "continue", "mute_time_intervals", "active_time_intervals"):
-        if key in there:
-            raise there[key].wrong(
-                f"the root route has no `{key}`: it takes everything, always", "write it in a route below"
-            )
     start = Route(
         id="{}",
         receiver="",

@@ -86,18 +86,26 @@ class Line:
         """
         if not isinstance(self._node, yaml.MappingNode):
             raise self.wrong("this is no mapping of keys to values", "write `key: value`, indented alike")
-        yaml.constructor.SafeConstructor().flatten_mapping(self._node)
-        found: dict[str, Line] = {}
+        own: dict[str, Line] = {}
+        merged: dict[str, Line] = {}
         for key_node, value_node in self._node.value:
             key, value = Line(key_node, self._path), Line(value_node, self._path)
             name = key.text()
+            if name in own:
+                raise key.wrong(f"{name!r} stands there twice")
+            if name == "<<":
+                for other in value.rows() if isinstance(value_node, yaml.SequenceNode) else (value,):
+                    merged = {**other.table(*known), **merged}
+                continue
             if known and name not in known:
                 raise key.wrong(f"unknown key {name[:60]!r}", f"known here: {', '.join(known)}")
-            if name in found and not _null(value_node):
-                raise key.wrong(f"{name!r} stands there twice")
-            if not _null(value_node):
-                found[name] = value
-        return found
+            own[name] = value
+        return {name: value for name, value in {**merged, **own}.items() if not value.empty}
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing is written there: null."""
+        return _null(self._node)
 
     def rows(self) -> Iterator[Line]:
         """It as a list."""
