@@ -181,9 +181,8 @@ def main() -> int:
         print(f"probes: {PROBES:,} HTTP probes, each every {INTERVAL_S:g} s")
         print(f"  watch   {figure:.2f} % of a core   bound <= {BOUND_PERCENT:g} %   ratio {figure / BOUND_PERCENT:.2f}")
         for run in runs:
-            print(
-                f"  run     {run.percent:.2f} %; {run.looks} looks, {run.failed} failed, slowest {run.slowest_ms:.0f} ms"
-            )
+            seen = f"{run.looks} looks, {run.failed} failed, slowest {run.slowest_ms:.0f} ms"
+            print(f"  run     {run.percent:.2f} %; {seen}")
     return 0 if figure <= BOUND_PERCENT else 2
 
 
