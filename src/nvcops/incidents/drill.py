@@ -274,7 +274,7 @@ def incident_drill(  # noqa: D417 - its Args are the script's flags
     run.step("announce the drill", announce, target, run.id, approved)
     done, troubles = _carried_out(run, target, kind, part)
     if done is None:
-        run.conclude([READY.finding(Verdict.OK, words(kind, part)), *troubles], summary="nothing was done")
+        run.conclude(troubles or [READY.finding(Verdict.OK, words(kind, part))], summary="nothing was done")
         return
     began, seen = done
     run.step("enter the figures", enter_figures, target, run.id, began, seen)

@@ -1,0 +1,93 @@
+"""Commits of a real checkout, read by the real program."""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from nvcops.adapters.git import GitCheckout
+from nvcops.core.errors import DeadlineExceeded, Refused, TargetError
+
+NOON = dt.datetime(2026, 11, 22, 12, tzinfo=dt.UTC)
+HOUR = dt.timedelta(hours=1)
+
+
+def git(folder: Path, *arguments: str, at: dt.datetime = NOON) -> None:
+    moment = at.isoformat()
+    person = {"GIT_AUTHOR_NAME": "Ö. Castellanos", "GIT_AUTHOR_EMAIL": "o@example.com"}
+    person |= {"GIT_COMMITTER_NAME": "o", "GIT_COMMITTER_EMAIL": "o@example.com"}
+    subprocess.run(
+        ["git", "-C", str(folder), *arguments],
+        check=True,
+        capture_output=True,
+        timeout=60,
+        env=os.environ | person | {"GIT_AUTHOR_DATE": moment, "GIT_COMMITTER_DATE": moment, "HOME": str(folder)},
+    )
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    git(tmp_path, "init", "--quiet", "--initial-branch=main")
+    return tmp_path
+
+
+def commit(folder: Path, subject: str, at: dt.datetime) -> None:
+    git(folder, "commit", "--quiet", "--allow-empty", "--message", subject, at=at)
+
+
+def test_commits_of_an_hour_the_newest_first(checkout: Path) -> None:
+    for minute, subject in (
+        (-61, "too old"),
+        (-60, "first"),
+        (-5, 'say "no"; rm -rf / | `x` \x1b[31m'),
+        (1, "too new"),
+    ):
+        commit(checkout, subject, NOON + dt.timedelta(minutes=minute))
+    found = GitCheckout(checkout).between(NOON - HOUR, NOON)
+    newest, first = found
+    assert first.subject == "first"
+    assert newest.subject.startswith('say "no"; rm -rf /')
+    assert newest.author == "Ö. Castellanos"
+    assert newest.time == NOON - dt.timedelta(minutes=5)
+    assert len(newest.id) == 12
+
+
+def test_no_more_than_a_hundred(checkout: Path) -> None:
+    for number in range(105):
+        commit(checkout, f"c{number}", NOON - dt.timedelta(seconds=200 - number))
+    assert len(GitCheckout(checkout).between(NOON - HOUR, NOON)) == 100
+
+
+def test_a_checkout_without_commits_has_none(checkout: Path) -> None:
+    assert GitCheckout(checkout).between(NOON - HOUR, NOON) == []
+
+
+def test_what_is_no_checkout_is_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(Refused, match="not a git repository") as refused:
+        GitCheckout(tmp_path).between(NOON - HOUR, NOON)
+    assert "repository names" in refused.value.hint
+    with pytest.raises(TargetError):
+        GitCheckout(tmp_path / "nowhere").between(NOON - HOUR, NOON)
+
+
+def test_a_checkout_runs_nothing_of_its_own(checkout: Path) -> None:
+    """A repository's own configuration may name programs: none of them is run."""
+    mark = checkout / "ran"
+    program = checkout / "program"
+    program.write_text(f"#!/bin/sh\ntouch '{mark}'\ncat\n")
+    program.chmod(0o755)
+    commit(checkout, "first", NOON - dt.timedelta(minutes=5))
+    for key in ("core.fsmonitor", "core.pager", "pager.log", "gpg.program", "diff.external", "core.sshCommand"):
+        git(checkout, "config", key, str(program))
+    git(checkout, "config", "log.showSignature", "true")
+    assert len(GitCheckout(checkout).between(NOON - HOUR, NOON)) == 1
+    assert not mark.exists()
+
+
+def test_a_deadline_is_kept(checkout: Path) -> None:
+    with pytest.raises(DeadlineExceeded, match="did not end within"):
+        GitCheckout(checkout, deadline_s=0.0).between(NOON - HOUR, NOON)
