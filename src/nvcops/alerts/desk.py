@@ -95,6 +95,7 @@ def tick(desk: Desk, at: dt.datetime, *, manifest: Manifest, routing: Routing) -
     turn = _Turn(desk, at, manifest, routing)
     for group in due:
         turn.look(group)
+    turn.tell()
     _remind(desk, at, manifest)
     if len(due) < GROUPS_MAX and len(expired) < EXPIRED_MAX:
         _forget(desk, at, routing)
@@ -151,6 +152,7 @@ class _Turn:
         self._inhibition = Inhibition(desk, routing.inhibit, at)
         self._silences: list[Silence] | None = None
         self._routes = {route.id: route for route in routing.root.every()}
+        self._notices: list[Notice] = []
 
     def look(self, group: Group) -> None:
         """Let a group say what it has to say, and keep what it said."""
@@ -168,10 +170,8 @@ class _Turn:
             muted=lambda alert: muted_now or self._muted(alert),
         )
         if said.speaks:
-            notice = Notice(
-                group=group, receiver=route.receiver, at=self._at, firing=said.firing, resolved=said.resolved
-            )
-            self._tell(notice, self._routing.receivers[route.receiver])
+            parts = {"firing": said.firing, "resolved": said.resolved}
+            self._notices.append(Notice(group=group, receiver=route.receiver, at=self._at, **parts))
         self._desk.remove(Member, said.gone)
         self._desk.put(*said.put)
         if len(said.gone) == len(members):
@@ -188,15 +188,24 @@ class _Turn:
             self._silences = silences.silences(self._desk, self._at)
         return silences.muting(self._silences, alert.labels, self._at) is not None or self._inhibition.mutes(alert)
 
-    # What a notice becomes.
+    # What notices become.
 
-    def _tell(self, notice: Notice, receiver: Receiver) -> None:
-        if receiver.opens:
-            incident = opening.of_notice(self._desk, notice, manifest=self._manifest, at=self._at)
-            if incident is not None:
-                self._page_of_incident(notice, receiver.policy, incident)
-            self._page_of_group(notice, receiver.policy, alone=incident is None)
-        self._post(notice, receiver)
+    def tell(self) -> None:
+        """Open or change incidents, page and post, as the groups that were looked at want it."""
+        for notice in self._notices:
+            self._post(notice, self._routing.receivers[notice.receiver])
+        for notices_of_one in notices.of_one_incident(self._notices):
+            receiver = self._routing.receivers[notices_of_one[0].receiver]
+            if receiver.opens:
+                self._open(notices_of_one, receiver.policy)
+
+    def _open(self, these: Sequence[Notice], policy: str) -> None:
+        whole = notices.together(these)
+        incident = opening.of_notice(self._desk, whole, manifest=self._manifest, at=self._at)
+        if incident is not None:
+            self._page_of_incident(whole, policy, incident)
+        for notice in these:
+            self._page_of_group(notice, policy, alone=incident is None)
 
     def _page_of_group(self, notice: Notice, policy: str, *, alone: bool) -> None:
         """The page of alerts that are no incident; one that is open is over with them, whatever they became."""

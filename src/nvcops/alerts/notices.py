@@ -51,6 +51,26 @@ def _line(alert: Alert) -> str:
     return "".join(parts) + (f"; runbook: {runbook}" if runbook else "")
 
 
+def of_one_incident(every: Iterable[Notice]) -> list[list[Notice]]:
+    """Notices of one moment, those of one service to one receiver together: a storm of them is one thing that happened.
+
+    What names no service, or several, stands alone: nobody knows whether it belongs to the others.
+    """
+    found: dict[tuple[str, str], list[Notice]] = {}
+    for notice in every:
+        services = {alert.labels.get("service", "") for alert in (*notice.firing, *notice.resolved)}
+        (service,) = services if len(services) == 1 else ("",)
+        found.setdefault((notice.receiver, service or f"in {notice.group.key}"), []).append(notice)
+    return list(found.values())
+
+
+def together(every: Sequence[Notice]) -> Notice:
+    """Several notices as one, of the first one's group; an alert of two groups stands in it once."""
+    firing = {alert.fingerprint: alert for notice in every for alert in notice.firing}
+    resolved = {alert.fingerprint: alert for notice in every for alert in notice.resolved}
+    return msgspec.structs.replace(every[0], firing=tuple(firing.values()), resolved=tuple(resolved.values()))
+
+
 def payload_of(notice: Notice, webhook: Webhook, *, origin: str, address: str) -> str:
     """The JSON of Alertmanager's webhook, version 4; empty where this webhook is told nothing.
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from nvcops.alerts import timing
 from nvcops.alerts.matchers import parse_matchers
-from nvcops.alerts.notices import body_of, payload_of, summary_of
+from nvcops.alerts.notices import body_of, of_one_incident, payload_of, summary_of, together
 from nvcops.alerts.routing import Webhook
 from nvcops.core.alerts import Alert, Category, Group, Matcher, Notice, category_of, fingerprint
 
@@ -114,8 +114,8 @@ def alert(name: str, ends: float | None = None, **labels: str) -> Alert:
     )
 
 
-def notice(firing: list[Alert], resolved: list[Alert]) -> Notice:
-    group = Group(key="{}", route="{}", receiver="hook", labels={"service": "bank"}, opened=NOON, due=NOON)
+def notice(firing: list[Alert], resolved: list[Alert], key: str = "{}") -> Notice:
+    group = Group(key=key, route="{}", receiver="hook", labels={"service": "bank"}, opened=NOON, due=NOON)
     return Notice(group=group, receiver="hook", at=at(60), firing=tuple(firing), resolved=tuple(resolved))
 
 
@@ -159,3 +159,15 @@ def test_a_webhook_that_wants_no_ends_gets_none_and_one_that_wants_few_gets_few(
     many = notice([alert("Down", a=str(number)) for number in range(5)], [])
     post = msgspec.json.decode(payload_of(many, Webhook(alerts_max=2), origin="o", address=""))
     assert (len(post["alerts"]), post["truncatedAlerts"]) == (2, 3)
+
+
+def test_notices_of_one_service_are_one_thing_that_happened() -> None:
+    slow = notice([alert("Slow", service="bank")], [], "1")
+    down = notice([alert("Down", service="bank")], [alert("Late", 30)], "2")
+    odd, strange = notice([alert("Odd")], [], "3"), notice([alert("Strange")], [], "4")
+    both = notice([alert("A", service="a"), alert("B", service="b")], [], "5")
+    again = notice([alert("Slow", service="bank")], [], "6")
+    assert of_one_incident([slow, odd, again, both, strange]) == [[slow, again], [odd], [both], [strange]]
+    assert of_one_incident([slow, down]) == [[slow], [down]], "one of its alerts names no service"
+    whole = together([slow, down, again])
+    assert ([a.name for a in whole.firing], [a.name for a in whole.resolved]) == (["Slow", "Down"], ["Late"])
