@@ -19,6 +19,7 @@ import msgspec
 from nvcops.adapters.backup import wal
 from nvcops.adapters.backup.examine_memory import forget_former, ids_seen
 from nvcops.adapters.backup.index import MANIFEST, read_file, read_index
+from nvcops.adapters.backup.pack import Damaged
 from nvcops.adapters.backup.packing import Packing
 from nvcops.adapters.backup.repository import Repository
 from nvcops.adapters.backup.spool import receiver_state
@@ -154,10 +155,12 @@ def back_up(repository: Repository, id: str, *, full: bool) -> Entry:  # noqa: A
         began = now()
         try:
             draft = _taken(repository, server, id, parent)
-        except _Declined as declined:
+        except (_Declined, Damaged, NotFoundError) as error:
             if parent is None:
                 raise
-            note = f"full, because the server declined an incremental one: {declined.sentence}"
+            declined = isinstance(error, _Declined)
+            why = "the server declined an incremental one" if declined else f"{parent.id} cannot be read"
+            note = f"full, because {why}: {error.sentence}"
             draft = _taken(repository, server, id, None)
         try:
             held.check()
@@ -240,6 +243,8 @@ def _parent(repository: Repository, server: Server) -> tuple[Entry | None, str]:
         return None, "full, because the server's summarize_wal is off"
     if newest.database.major != server.major:
         return None, f"full, because {newest.id} is of PostgreSQL {newest.database.major}"
+    if newest.key_id != repository.sealing.key_id:
+        return None, f"full, because {newest.id} is encrypted with another key"
     return newest, ""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import sys
 from collections.abc import Iterator
@@ -89,6 +90,21 @@ def test_what_a_killed_attempt_left_is_swept_by_the_next(world: World) -> None:
     assert not partial.exists()
     world.backups.back_up(FULL, full=True)
     assert {key.split("/")[1] for key in keys(world) if key.startswith("backups/")} == {FULL}
+
+
+def test_what_cannot_be_built_upon_is_followed_by_a_full_backup(world: World) -> None:
+    """A damaged parent, or one of a former key, must not keep every backup from being taken until a full one is due."""
+    full = world.backups.back_up(FULL, full=True)
+    index = world.folder / "repository" / full.objects[-1].key
+    whole = index.read_bytes()
+    index.write_bytes(whole[:-20])
+    second = world.backups.back_up(INCREMENTAL, full=False)
+    assert (second.kind, second.id) == (Kind.FULL, "20261122T060000Z-F")
+    assert second.note.startswith(f"full, because {FULL} cannot be read: ")
+    (world.folder / "key").write_text(base64.b64encode(bytes(32)).decode())
+    world.repository = backup_world.repository_of(world.server, world.folder, more=f'key_file = "{world.folder}/key"')
+    third = world.backups.back_up("20261122T120000Z-I", full=False)
+    assert (third.kind, third.note) == (Kind.FULL, f"full, because {second.id} is encrypted with another key")
 
 
 def test_another_cluster_is_refused(world: World, tmp_path: Path) -> None:
