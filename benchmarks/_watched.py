@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import http.client
 import json
 import subprocess
 import sys
@@ -14,11 +13,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import tomlkit
+
 from nvclab import running
 from nvclab.control import ask
 from nvclab.layout import OPERATIONS
 from nvclab.pager.pages import Page, read
+from nvclab.parts.process import port_answers
+from nvcops import wiring
+from nvcops.core import schedule
+from nvcops.core.alerts import Alert
+from nvcops.core.records import Records
 
+USERS = 50
 READY_S, SILENT_S, HEALED_S, END_S = 60.0, 4.0, 120.0, 30.0
 LOOK_S = 0.02
 ON_CALL = ("dana", "omar")
@@ -73,14 +80,11 @@ FAULTS = (
 
 @dataclass(frozen=True)
 class Watched:
-    """A lab, and `nvcops serve` beside it."""
+    """A lab, `nvcops serve` beside it, and what that has recorded."""
 
     lab: running.Lab
-
-    @property
-    def platform(self) -> Path:
-        """The manifest."""
-        return self.lab.folder / "platform.toml"
+    platform: Path
+    records: Records
 
     def ask(self, question: Question) -> None:
         """One command to the lab's supervisor, without the start of a program."""
@@ -98,25 +102,30 @@ class Watched:
         """What arrived for those on call from a moment on."""
         return [page for page in read(self.lab.layout.pages, since) if page.person in ON_CALL]
 
-    def firing(self) -> list[dict[str, Any]]:
-        """The alerts that fire now, as Alertmanager's API has them."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.lab.layout.record().ports[OPERATIONS], timeout=5)
-        try:
-            connection.request("GET", "/api/v2/alerts?active=true&silenced=true&inhibited=true")
-            answer = connection.getresponse()
-            said: list[dict[str, Any]] = json.loads(answer.read())
-        finally:
-            connection.close()
-        if answer.status != http.client.OK:
-            raise RuntimeError(f"GET /api/v2/alerts: {answer.status} {said}")
-        return said
+    def firing(self) -> list[Alert]:
+        """The alerts that fire now."""
+        with self.records.reading() as reading:
+            found = reading.find(Alert, ends__isnull=True)
+        return [alert for alert in found if alert.firing(schedule.now())]
+
+    def listens(self) -> bool:
+        """Whether `nvcops serve` takes alerts in."""
+        return port_answers(self.lab.layout.record().ports[OPERATIONS])
 
 
 @contextmanager
-def watched(users: int = 50) -> Iterator[Watched]:
-    """A lab with customers and `nvcops serve` beside it, when all is well and nobody is paged."""
-    with running.temporary(users=users, think_s=1.0) as lab, (lab.folder / "serve.log").open("ab") as log:
-        watch = Watched(lab)
+def watched(*, objectives: bool) -> Iterator[Watched]:
+    """A lab with customers and `nvcops serve` beside it, when all is well and nobody is paged.
+
+    Without its objectives where one fault follows the other: what the error budget's pace over the last hours says of
+    one would still be said, and paged, during the next.
+    """
+    with contextlib.ExitStack() as stack:
+        lab = stack.enter_context(running.temporary(users=USERS, think_s=1.0))
+        log = stack.enter_context((lab.folder / "serve.log").open("ab"))
+        platform = lab.folder / "platform.toml" if objectives else without_objectives(lab.folder / "platform.toml")
+        records = stack.enter_context(wiring.open_records(wiring.load(platform)))
+        watch = Watched(lab, platform, records)
         command = [sys.executable, "-m", "nvcops", "serve", "--quiet", "--target", str(watch.platform)]
         with subprocess.Popen(command, stdout=log, stderr=log) as server:
             try:
@@ -129,6 +138,15 @@ def watched(users: int = 50) -> Iterator[Watched]:
                 server.kill()
 
 
+def without_objectives(platform: Path) -> Path:
+    """A manifest beside a manifest, the same but for its [[slos]]."""
+    document = tomlkit.parse(platform.read_text(encoding="utf-8"))
+    del document["slos"]
+    other = platform.with_name("without-objectives.toml")
+    other.write_text(tomlkit.dumps(document), encoding="utf-8")
+    return other
+
+
 def calm(watch: Watched, server: subprocess.Popen[bytes]) -> None:
     """Wait until it listens and nothing fires."""
 
@@ -136,9 +154,7 @@ def calm(watch: Watched, server: subprocess.Popen[bytes]) -> None:
         if server.poll() is not None:
             said = (watch.lab.folder / "serve.log").read_text(encoding="utf-8", errors="replace")
             raise RuntimeError(f"nvcops serve ended with {server.returncode}: {said[-2000:]}")
-        with contextlib.suppress(OSError):
-            return not watch.firing()
-        return False
+        return watch.listens() and not watch.firing()
 
     until(well, READY_S, "nvcops serve listens and nothing fires")
     time.sleep(SILENT_S)
@@ -177,7 +193,10 @@ def healed(watch: Watched, fault: Fault) -> None:
     """Heal it, and wait until nothing fires any more."""
     for question in fault.heals:
         watch.ask(question)
-    until(lambda: not watch.firing(), HEALED_S, f"nothing fires after {fault.name} was healed")
+    try:
+        until(lambda: not watch.firing(), HEALED_S, f"nothing fires after {fault.name} was healed")
+    except TimeoutError as error:
+        raise RuntimeError(f"{error}; still firing: {[alert.summary for alert in watch.firing()]}") from error
 
 
 def opened(watch: Watched) -> list[dict[str, Any]]:
