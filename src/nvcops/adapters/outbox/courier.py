@@ -59,7 +59,7 @@ def _send(*, url: str, subject: str, body: str, headers: dict[str, str], deadlin
     """Send; {"sent", "said", "lasting"}: what apprise logged, and whether it is of no use to try again."""
     import apprise
 
-    with apprise.LogCapture(level=logging.WARNING) as log:  # type: ignore[no-untyped-call]
+    with apprise.LogCapture(level=logging.WARNING, fmt="%(message)s") as log:  # type: ignore[no-untyped-call]
         plain = url if "format=" in url else f"{url}{'&' if '?' in url else '?'}format=text"
         service = apprise.Apprise.instantiate(plain)
         if service is None:

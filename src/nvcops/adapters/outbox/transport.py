@@ -100,7 +100,7 @@ class Transport:
             job = {
                 "url": address.url,
                 "subject": message.subject,
-                "body": message.body,
+                "body": message.body or message.subject,  # apprise sends nothing that has no body
                 "headers": {MESSAGE_HEADER: message.id},
                 "deadline_s": self._deadline_s,
             }
