@@ -39,6 +39,7 @@ _OUR_WORDS = (
     "NOAUTH",
     "NOPERM",
     "Authentication required",
+    "without any password configured",
     "invalid password",
 )
 

@@ -136,7 +136,7 @@ def watching(prober: Prober, tell: Callable[[Watched, Sequence[Look]], None] | N
         assert not thread.is_alive()
 
 
-def probe(name: str, kind: ProbeKind, *, interval: float = 0.2, deadline: float = 5.0, **options: Any) -> Probe:
+def probe(name: str, kind: ProbeKind, /, *, interval: float = 0.2, deadline: float = 5.0, **options: Any) -> Probe:
     """A probe that is believed after two looks."""
     return Probe(
         name=name,
