@@ -9,7 +9,9 @@ from nvcops.core.manifest.contradictions_probes import watched
 from nvcops.core.manifest.lines import Place
 from nvcops.core.manifest.operations import Contact, ObjectiveEntry
 from nvcops.core.manifest.tables import Manifest
+from nvcops.core.units import Seconds
 
+_SHIFT_MIN = Seconds(3600)
 _SOON = ("daily", "weekdays", "weekly", "every")
 Mistake = tuple[Place, str, str]
 
@@ -51,6 +53,9 @@ def _rotations(manifest: Manifest) -> Iterator[Mistake]:
         if rotation.handover.form not in _SOON:
             hint = 'write "Mon 09:00", "daily 09:00", "weekdays 09:00" or "every 12 h"'
             yield (*place, "handover"), f"{str(rotation.handover)!r} is no hand-over", hint
+        elif rotation.handover.form == "every" and Seconds.read(rotation.handover.removeprefix("every ")) < _SHIFT_MIN:
+            sentence = f"{str(rotation.handover)!r} is too often for a hand-over"
+            yield (*place, "handover"), sentence, f"{_SHIFT_MIN} at least"
 
 
 def _policies(manifest: Manifest) -> Iterator[Mistake]:

@@ -158,7 +158,11 @@ class OncallEntry(Table, frozen=True, kw_only=True):
     gaps_ahead: Seconds = Seconds(92 * 86400)
 
     def __bool__(self) -> bool:
-        """Whether anybody is named: a procedure that needs this table is not due where nobody is."""
+        """Whether anybody is named: a procedure that needs this table is not due where nobody is.
+
+        >>> bool(OncallEntry()), bool(OncallEntry(policies=(Policy(name="p", steps=()),)))
+        (False, True)
+        """
         return bool(self.rotations or self.policies)
 
 
