@@ -71,13 +71,13 @@ def read_secret(file: Path) -> str:
     return first
 
 
-def read_routing_file(path: Path) -> str:
-    """The text of the file that [alerts] routing names.
+def routing_text(manifest: Manifest) -> str | None:
+    """The text of the file that [alerts] routing names; None where it names none.
 
     Raises:
         ManifestError: it cannot be read.
     """
-    return _text(path)
+    return _text(manifest.alerts.routing) if manifest.alerts.routing else None
 
 
 def _text(path: Path) -> str:

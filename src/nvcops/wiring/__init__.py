@@ -6,7 +6,7 @@ import importlib
 import pkgutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -102,8 +102,9 @@ class EvidenceLater:
 
 def _connected(manifest: Manifest) -> Target:
     from nvcops.adapters.target import connect  # the drivers take longer to load than most commands to answer
+    from nvcops.wiring.alarm import DeskAlarm
 
-    return connect(manifest)
+    return replace(connect(manifest), alarm=DeskAlarm(manifest))
 
 
 def backups(manifest: Manifest) -> Backups:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -13,8 +14,12 @@ from nvcops.core import schedule
 from nvcops.core.errors import NvcopsError, StateError
 from nvcops.core.manifest import Manifest
 from nvcops.core.records import Desk, Records
+from nvcops.incidents import deadlines
+from nvcops.oncall import paging
 
 _TICK_S_MAX = 1.0
+_PAUSE_S_MIN = 0.01
+_ALIVE_WITHIN = dt.timedelta(seconds=15)
 _RETRY_S = 1.0
 _OFFERED_MAX = 50_000
 
@@ -37,6 +42,7 @@ class Engine:
         self._offered: list[Said] = []
         self._turn = threading.Condition()
         self._told = ""
+        self._last: dt.datetime | None = None
 
     def take(self, said: Sequence[Said]) -> None:
         """Take alerts in; they are durable, and what follows at once is decided, when it returns.
@@ -45,7 +51,7 @@ class Engine:
             StateError: the records cannot be written: nothing was taken.
             UsageError: one of the alerts is none: nothing was taken.
         """
-        self.change(lambda desk: self._take(desk, said))
+        self.change(lambda desk: self._take_and_tick(desk, said))
 
     def offer(self, said: Sequence[Said]) -> None:
         """Take alerts in soon: what the records cannot take now is kept, and tried again. The oldest go first."""
@@ -89,21 +95,38 @@ class Engine:
         with self._turn:
             self._turn.notify()
 
+    def alive(self, at: dt.datetime) -> bool:
+        """Whether it did what was due within the last seconds."""
+        return self._last is not None and at - self._last < _ALIVE_WITHIN
+
     def _round(self, offered: Sequence[Said]) -> float:
         with self._records.changing() as desk:
             at = schedule.now()
             if offered:
-                alerts.take(desk, offered, at, manifest=self._manifest, routing=self._routing)
-            due = alerts.tick(desk, at, manifest=self._manifest, routing=self._routing)
-        return min(max((due - schedule.now()).total_seconds(), 0.01), _TICK_S_MAX) if due else _TICK_S_MAX
+                self._take(desk, offered, at)
+            due = self._tick(desk, at)
+        self._last = at
+        return min(max((due - schedule.now()).total_seconds(), _PAUSE_S_MIN), _TICK_S_MAX) if due else _TICK_S_MAX
 
     def _resume(self, desk: Desk) -> None:
         alerts.resume(desk, schedule.now(), manifest=self._manifest, routing=self._routing)
 
-    def _take(self, desk: Desk, said: Sequence[Said]) -> None:
-        at = schedule.now()
+    def _take(self, desk: Desk, said: Sequence[Said], at: dt.datetime) -> None:
         alerts.take(desk, said, at, manifest=self._manifest, routing=self._routing)
-        alerts.tick(desk, at, manifest=self._manifest, routing=self._routing)
+
+    def _tick(self, desk: Desk, at: dt.datetime) -> dt.datetime | None:
+        """Groups that are due speak, people that are due are asked, deadlines of incidents pass; when the next is."""
+        due = (
+            alerts.tick(desk, at, manifest=self._manifest, routing=self._routing),
+            paging.advance(desk, manifest=self._manifest, at=at),
+            deadlines.advance(desk, manifest=self._manifest, at=at),
+        )
+        return min((moment for moment in due if moment), default=None)
+
+    def _take_and_tick(self, desk: Desk, said: Sequence[Said]) -> None:
+        at = schedule.now()
+        self._take(desk, said, at)
+        self._tick(desk, at)
 
     def _one_by_one(self, offered: Sequence[Said]) -> None:
         """One of them is refused: the others are not lost with it."""

@@ -1,16 +1,24 @@
-"""What `nvcops serve` watches with: probes, rules and doors on one side, messages to people on the other."""
+"""What `nvcops serve` watches with: probes and rules on one side, messages to people on the other."""
 
 from __future__ import annotations
 
+import datetime as dt
+import os
+import platform
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 
-from nvcops.adapters.files import read_routing_file
+from nvcops.adapters.files import routing_text
+from nvcops.adapters.heartbeat import Heartbeat
+from nvcops.adapters.outbox.sender import Sender
 from nvcops.adapters.probes import open_prober
 from nvcops.adapters.runs.serve import Job, Life
+from nvcops.adapters.status_page import publish
+from nvcops.alerts import desk as alerts
 from nvcops.alerts.evaluate import SOURCE, Evaluator
-from nvcops.alerts.routing import Routing
+from nvcops.alerts.own import beats_said, runs_said, undeliverable
+from nvcops.alerts.routing import Routing, Webhook
 from nvcops.alerts.routing_file import routing_of
 from nvcops.alerts.rules import rules_of
 from nvcops.alerts.signals import Watchman
@@ -18,12 +26,18 @@ from nvcops.core import schedule
 from nvcops.core.alerts import Alert
 from nvcops.core.evidence import Log
 from nvcops.core.manifest import Manifest
-from nvcops.core.records import Records
+from nvcops.core.oncall import Message
+from nvcops.core.records import Desk, Records
 from nvcops.core.target import Target
 from nvcops.health.watch import probes_of
+from nvcops.incidents import status_page
+from nvcops.oncall import deadman
 from nvcops.wiring.engine import Engine
 
 _DRAIN_EVERY_S = 2.0
+_STATUS_EVERY_S = 5.0
+_RUNS_EVERY_S = 15.0
+_RUNS_SEEN = dt.timedelta(days=8)  # a weekly procedure has run once in it
 
 
 class Watch:
@@ -37,26 +51,38 @@ class Watch:
         self._notify = notify
         self._probes = probes_of(manifest)
         self._evaluator: Evaluator | None = None
+        self._instance = f"{platform.node()}/{manifest.alerts.listen or os.getpid()}"
 
     @cached_property
     def routing(self) -> Routing:
         """Where alerts go: the file that [alerts] names, or what follows from the manifest."""
-        file = self.manifest.alerts.routing
-        return routing_of(self.manifest, read_routing_file(file) if file else None)
+        return routing_of(self.manifest, routing_text(self.manifest))
 
     def lives(self) -> list[tuple[str, Life]]:
         """What goes on for as long as `nvcops serve` does."""
-        found: list[tuple[str, Life]] = [("alerts", self.engine.run)]
+        sender = Sender(self.records, self.manifest, hooks=self._hooks, dead=self._dead, notify=self._notify)
+        found: list[tuple[str, Life]] = [("alerts", self.engine.run), ("messages", sender.run), ("beat", self._beat)]
         if self._probes:
             found.append(("watch", self._look))
         return found
 
     def jobs(self, log: Log) -> list[Job]:
         """What is done again and again."""
-        found: list[Job] = [("evidence of alerts", _DRAIN_EVERY_S, lambda: self.records.drain(log))]
-        if self.manifest.watch.enabled:
+        watch, incidents = self.manifest.watch, self.manifest.incidents
+        found: list[Job] = [
+            ("evidence of alerts", _DRAIN_EVERY_S, lambda: self.records.drain(log)),
+            ("runs", _RUNS_EVERY_S, self._look_at_runs),
+        ]
+        if watch.enabled:
             found.append(("rules", self.manifest.metrics.interval, self._judge))
+        if incidents.status_page is not None:
+            found.append(("status page", _STATUS_EVERY_S, self._publish))
+        if watch.heartbeat_url_file is not None:
+            interval = watch.heartbeat_interval
+            found.append(("heartbeat", interval, Heartbeat(watch.heartbeat_url_file, interval, self._well)))
         return found
+
+    # What looks.
 
     def _look(self, stop: threading.Event) -> None:
         watchman = Watchman(self._probes, self.manifest)
@@ -70,3 +96,45 @@ class Watch:
                 firing = reading.find(Alert, source=SOURCE, ends__isnull=True)
             self._evaluator = Evaluator(rules_of(self.manifest, self._probes), firing)
         self.engine.offer(self._evaluator.evaluate(self._target.metrics, schedule.now()))
+
+    def _look_at_runs(self) -> None:
+        """What was due and did not run, and what ran and came to no good end, are alerts."""
+        runs, at = self._target.runs, schedule.now()
+        if runs is not None:
+            self.engine.offer(runs_said(runs.missed(at - _RUNS_SEEN, at), runs.between(at - _RUNS_SEEN, at), at))
+
+    def _beat(self, stop: threading.Event) -> None:
+        """Leave a sign of life for the other instances, and look for theirs; say good-bye at the end."""
+        every_s = self.manifest.watch.peer_silent_after / 3
+
+        def beat(desk: Desk) -> None:
+            at = schedule.now()
+            deadman.beat(desk, instance=self._instance, host=platform.node(), at=at)
+            found = [one for one in deadman.beats(desk) if one.id != self._instance]
+            self.engine.offer(beats_said(found, deadman.silent(found, self.manifest, at)))
+
+        while True:
+            self.engine.change(beat)
+            if stop.wait(every_s):
+                break
+        self.engine.change(lambda desk: deadman.leave(desk, instance=self._instance))
+
+    def _well(self) -> bool:
+        return self.engine.alive(schedule.now())
+
+    # What tells.
+
+    def _hooks(self, receiver: str) -> Sequence[Webhook]:
+        found = self.routing.receivers.get(receiver)
+        return found.webhooks if found else ()
+
+    def _dead(self, desk: Desk, message: Message, at: dt.datetime) -> None:
+        """Nobody could be told: that is an alert, in the transaction that gives the message up."""
+        alerts.take(desk, [undeliverable(message)], at, manifest=self.manifest, routing=self.routing)
+
+    def _publish(self) -> None:
+        folder, at = self.manifest.incidents.status_page, schedule.now()
+        if folder is not None:
+            with self.records.reading() as reading:
+                files = status_page.render(reading, manifest=self.manifest, at=at)
+            publish(folder, files)

@@ -32,11 +32,18 @@ class LaterRecords:
             yield reading
 
     def claim(
-        self, worker: str, at: dt.datetime, lease_until: dt.datetime, *, limit: int, besides: Sequence[str] = ()
+        self,
+        worker: str,
+        at: dt.datetime,
+        lease_until: dt.datetime,
+        *,
+        limit: int,
+        each: int = 0,
+        besides: Sequence[str] = (),
     ) -> Sequence[str]:
         """Lease messages that are due."""
         with closing(open_records(self.manifest)) as records:
-            return records.claim(worker, at, lease_until, limit=limit, besides=besides)
+            return records.claim(worker, at, lease_until, limit=limit, each=each, besides=besides)
 
     def drain(self, log: Any) -> int:
         """Move the evidence of committed changes into the log."""
