@@ -14,9 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from nvcops.alerts.evaluate import labels_of
 from nvcops.alerts.rules import Rule
-from nvcops.core.alerts import fingerprint
 from rule_cases import Case
 
 DEADLINE_S = 120
@@ -88,8 +86,3 @@ def _test(case: Case, rules: Sequence[Rule]) -> dict[str, Any]:
             for alert in sorted({rule.alert for rule in rules})
         ],
     }
-
-
-def fingerprint_of(rule: Rule) -> str:
-    """The alert that a rule makes."""
-    return fingerprint(labels_of(rule))

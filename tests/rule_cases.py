@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import random
 import re
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import accumulate
@@ -19,8 +20,11 @@ from typing import Any
 from nvcops.adapters.metrics.store import MetricsStore
 from nvcops.adapters.metrics.text import Page, parse_series
 from nvcops.adapters.metrics.write import Observation
+from nvcops.alerts.evaluate import labels_of
 from nvcops.alerts.promql import selector
-from nvcops.core.alerts import Category
+from nvcops.alerts.rules import Rule
+from nvcops.alerts.said import Said
+from nvcops.core.alerts import Category, fingerprint
 from nvcops.core.manifest import EvidenceEntry, Instance, Manifest, MetricsEntry, ObjectiveEntry, Platform, ServiceEntry
 from nvcops.core.manifest import Series as Names
 from nvcops.core.target import Answers, Change, Increase, Sample, ScrapeSummary
@@ -149,6 +153,34 @@ def cases(family: str) -> list[Case]:
     """All cases of a file."""
     found = json.loads((FOLDER / f"{family}.json").read_text(encoding="utf-8"))["cases"]
     return [Case(family=family, **{**case, "only": tuple(case.get("only", ()))}) for case in found]
+
+
+GOOD, BAD = [0, 5, 80, 200], [0, 0, 1, 3, 40]  # a minute
+
+
+def random_case(seed: int, family: str) -> Case:
+    """Two instances that restart, fail, fall silent and come back; it does not say what fires."""
+    drawn = random.Random(seed)
+    keys = [
+        f'requests_total{{instance="shop-{number}",route="/buy",status="{status}"}}'
+        for number in (1, 2)
+        for status in (200, 500)
+    ] + [f'orders_total{{outcome="{outcome}"}}' for outcome in ("paid", "declined", "error")]
+    series = {key: [0.0] for key in keys}
+    for _ in range(drawn.randint(6, 10)):
+        pace = {key: drawn.choice(BAD if "500" in key or "error" in key else GOOD) for key in keys}
+        restarts = drawn.random() < 0.15
+        for minute in range(drawn.randint(3, 25)):
+            for key, values in series.items():
+                values.append(0.0 if restarts and minute == 0 else values[-1] + pace[key])
+    written = {key: " ".join(f"{value:g}" for value in values) for key, values in series.items()}
+    return Case(family=family, name=f"seed {seed}", series=written, fires={f"{len(series[keys[0]]) - 1}m": []})
+
+
+def firing(said: Sequence[Said], rules: Sequence[Rule]) -> list[str]:
+    """The names of the rules that fire, without their service."""
+    names = {fingerprint(labels_of(rule)): rule.name.removeprefix("shop/") for rule in rules}
+    return sorted(names[one.fingerprint] for one in said if one.ends is None)
 
 
 @dataclass

@@ -11,11 +11,10 @@ from msgspec.structs import replace
 from nvcops.adapters.metrics.store import MetricsStore
 from nvcops.alerts.evaluate import Evaluator, labels_of
 from nvcops.alerts.rules import Rule, rules_of
-from nvcops.alerts.said import Said
 from nvcops.core.alerts import Category, category_of, fingerprint
 from nvcops.core.manifest import parse
 from nvcops.health.watch import probes_of
-from rule_cases import BEGIN, Case, SeriesTwin, cases, feed, manifest, probes, seconds_of
+from rule_cases import BEGIN, Case, SeriesTwin, cases, feed, firing, manifest, probes, random_case, seconds_of
 
 FAMILIES = ("burn", "high", "drop", "missing", "limit")
 ALL = [case for family in FAMILIES for case in cases(family)]
@@ -24,11 +23,6 @@ ALL = [case for family in FAMILIES for case in cases(family)]
 def rules_for(case: Case) -> list[Rule]:
     found = [rule for rule in rules_of(manifest(), probes()) if rule.family == case.family]
     return [rule for rule in found if not case.only or rule.name.removeprefix("shop/") in case.only]
-
-
-def firing(said: list[Said], rules: list[Rule]) -> list[str]:
-    names = {fingerprint(labels_of(rule)): rule.name.removeprefix("shop/") for rule in rules}
-    return sorted(names[one.fingerprint] for one in said if one.ends is None)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -66,6 +60,20 @@ def test_a_case_over_the_real_store(case: Case, tmp_path: Path) -> None:
             assert firing(said, rules) == expected[seconds], f"after {seconds / 60:g} minutes"
             looked.add(seconds)
     assert looked == set(expected)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_store_and_series_in_memory_give_the_same_verdicts_on_random_series(seed: int, tmp_path: Path) -> None:
+    rules = [rule for rule in rules_of(manifest()) if rule.family in ("burn", "high", "drop")]
+    case = random_case(seed, "any")
+    store = MetricsStore(tmp_path / "metrics.sqlite", raw_s=48 * 3600, rollups_s=400 * 86400)
+    real, memory, twin = Evaluator(rules, []), Evaluator(rules, []), SeriesTwin(case.values, case.interval_s)
+    seen = set()
+    for at in feed(store, case):
+        said = memory.evaluate(twin, at)
+        seen |= set(firing(said, rules))
+        assert real.evaluate(store, at) == said
+    assert seen
 
 
 def test_the_categories_step_down_from_the_objectives_own() -> None:
