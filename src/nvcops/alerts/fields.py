@@ -105,9 +105,9 @@ class At:
         return text
 
     def url(self) -> str:
-        """It as an address; one that is too long is left out, as it would lead nowhere when cut."""
+        """It as an address on the web; any other, or one that is too long, is left out: it would lead astray."""
         text = self.text()
-        return text if len(text) <= URL_LENGTH_MAX else ""
+        return text if text.startswith(("http://", "https://")) and len(text) <= URL_LENGTH_MAX else ""
 
     def moment(self) -> dt.datetime | None:
         """It as a moment in UTC; None where nothing stands, or Go's zero."""

@@ -125,10 +125,6 @@ class Routing(msgspec.Struct, frozen=True, kw_only=True):
     resolve_after: dt.timedelta | None = None
     warnings: tuple[str, ...] = ()
 
-    def route(self, key: str) -> Route | None:
-        """The route of that id; None where there is none (any more)."""
-        return next((route for route in self.root.every() if route.id == key), None)
-
     def keys(self, labels: dict[str, str]) -> dict[str, tuple[Route, dict[str, str]]]:
         """The groups to which an alert belongs: route and shared labels by the group's key."""
         found = {}

@@ -81,6 +81,12 @@ def test_text_that_is_too_long_is_cut_where_nobody_routes_by_it() -> None:
     assert {len(text) for text in said.annotations.values()} == {ANNOTATION_LENGTH_MAX}
 
 
+@pytest.mark.parametrize("url", ["javascript:alert(1)", "file:///etc/passwd", "https://x.example/" + "y" * 3000])
+def test_an_address_that_leads_astray_is_left_out(url: str) -> None:
+    (said,) = parsed({"form": "alertmanager", "body": [{"labels": {"a": "1"}, "generatorURL": url}]})
+    assert said.url == ""
+
+
 def test_more_alerts_than_one_request_has_are_refused() -> None:
     body = [{"labels": {"a": str(number)}} for number in range(ALERTS_MAX + 1)]
     with pytest.raises(UsageError, match="10,001 entries, more than 10,000"):
