@@ -22,7 +22,11 @@ from nvcops.core.manifest import ClusterEntry
 from nvcops.core.schedule import now
 
 _LOOKS_KEPT = 200
-_BEAT = "SELECT pg_is_in_recovery() AS in_recovery"
+_BEAT = """
+SELECT pg_is_in_recovery() AS in_recovery,
+       (SELECT extract(epoch FROM clock_timestamp() - last_msg_receipt_time)::float8 FROM pg_stat_wal_receiver)
+           AS heard_s
+"""
 _SUCCESSOR_S = 20.0
 _SUCCESSOR_EVERY_S = 0.1
 _LOOK_EVERY_S_MAX = 0.25
@@ -45,6 +49,7 @@ class Pulse:
             rows = await self._session.rows(_BEAT)
         except TargetError as error:
             return "refuses" if isinstance(error, Refused) else ""
+        self.heard_s = rows[0]["heard_s"]
         return "standby" if rows[0]["in_recovery"] else "primary"
 
     def close(self) -> None:
@@ -138,6 +143,7 @@ class Guard:
         if lease is None:
             return Look(began=began, ended=monotonic())
         roles, said = dict(zip(names, beats, strict=True)), dict(zip(names, managers, strict=True))
+        standby = healthy_standby(lease, roles, said)
         look = Look(
             began=began,
             ended=monotonic(),
@@ -147,7 +153,8 @@ class Guard:
             handing_over=lease.handing_over,
             answers=bool(roles.get(lease.leader)),
             manager=said.get(lease.leader, Manager.SILENT),
-            standby=healthy_standby(lease, roles, said),
+            standby=standby,
+            heard_s=self._pulses[standby].heard_s if standby else None,
         )
         return await self._with_lease(look, lease) if fallen(look) else look
 

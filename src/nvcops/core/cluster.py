@@ -150,7 +150,8 @@ class Look(msgspec.Struct, frozen=True, kw_only=True):
 
     `leader` has the lease, `known` says that the lease could be read at all. `answers`: its PostgreSQL answered a query
     in this look, if only with a refusal. `standby` is a synchronous standby that answers and replays, empty when there
-    is none. `lease_left` in seconds; it rises when the leader's host renews the lease.
+    is none, and `heard_s` how long ago it heard of its primary; None: it does not say. `lease_left` in seconds; it
+    rises when the leader's host renews the lease.
     """
 
     began: float
@@ -162,6 +163,7 @@ class Look(msgspec.Struct, frozen=True, kw_only=True):
     answers: bool = False
     manager: Manager = Manager.SILENT
     standby: str = ""
+    heard_s: float | None = None
     lease_left: int | None = None
 
 
@@ -178,15 +180,19 @@ def fallen(look: Look) -> bool:
 def decide(looks: Sequence[Look], after_s: float, *, fenced: str = "") -> str:
     """The primary that is to be fenced now, from looks in order; empty: none.
 
-    It must have been fallen in every look for `after_s`, its lease must not have been renewed meanwhile by a host that
-    only we cannot see, and a healthy synchronous standby must be there to take over. A pause in our own looking begins
-    the count anew. `fenced` was fenced before and has no successor yet: nobody else is fenced as long.
+    It must have been fallen in every look for `after_s`; its lease must not have been renewed meanwhile, nor may its
+    standby have heard of it, by a host that only we cannot see; and a healthy synchronous standby must be there to take
+    over. A pause in our own looking begins the count anew. `fenced` was fenced before and has no successor yet: nobody
+    else is fenced as long.
     """
     against = silence(looks, after_s)
     if len(against) < LOOKS_MIN or against[-1].ended - against[0].began < after_s:
         return ""
     last = against[-1]
     if not last.standby or last.standby == last.leader or (fenced and fenced != last.leader):
+        return ""
+    # A standby was asked when the look began: since then it may have heard nothing more.
+    if last.heard_s is not None and last.heard_s + last.ended - last.began < after_s:
         return ""
     return last.leader
 

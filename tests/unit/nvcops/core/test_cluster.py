@@ -110,6 +110,13 @@ def test_a_lease_that_is_renewed_says_that_only_we_are_cut_off() -> None:
     assert decide(alive, AFTER_S) == "db-1", "its manager itself says that it is down"
 
 
+def test_a_primary_of_which_its_standby_hears_is_not_fenced() -> None:
+    """It is us who are cut off; the lease may be renewed too seldom to tell."""
+    assert decide(silence(heard_s=0.1), AFTER_S) == ""
+    assert decide(silence(heard_s=AFTER_S), AFTER_S) == "db-1"
+    assert decide(silence(heard_s=None), AFTER_S) == "db-1"
+
+
 def test_a_pause_in_our_own_looking_begins_the_count_anew() -> None:
     assert decide([look(0.0), look(60.0)], AFTER_S) == ""
     assert decide([look(0.0), look(60.0), look(60.5)], AFTER_S) == ""
