@@ -9,6 +9,7 @@ import msgspec
 
 from nvcops.alerts.said import Said
 from nvcops.core.alerts import ALERTNAME, Category
+from nvcops.core.incidents import SIGNAL, Signal
 from nvcops.core.manifest import Manifest
 from nvcops.core.watch import Look, Probe
 
@@ -130,7 +131,7 @@ def _down(probe: Probe, streak: Streak) -> Said:
 
 def _blind(probe: Probe, streak: Streak) -> Said:
     category = Category.HIGH if probe.category is Category.CRITICAL else probe.category
-    labels = labels_of(probe, BLIND, category)
+    labels = labels_of(probe, BLIND, category) | {SIGNAL: Signal.FEATURE.value}  # not known is not broken
     if streak.blind is None:
         return Said(labels=labels, over=True, source=SOURCE)
     words = {

@@ -25,6 +25,7 @@ START = Check("incident.start", "Start with", "")
 UNREAD = Check("incident.unread", "Could not be read", "what is not looked at cannot be excluded")
 _SUGGESTED_MAX = 12
 _LINKS_MAX = 60
+_ALERTS_MAX = 100
 _READY = "ready"
 # The runbook's procedures for a sign, the best first; what this release does not have yet is left out.
 _PROCEDURES = {
@@ -68,21 +69,38 @@ def known(names: Iterable[str]) -> list[str]:
 def from_alerts(alerts: Sequence[IncidentAlert], manifest: Manifest) -> tuple[Suggestion, ...]:
     """What to start with by what fires, the weightiest first."""
     found: dict[str, Suggestion] = {}
-    for alert in alerts[:100]:
-        signal = signal_of(alert.labels, manifest)
-        for label, names in [*_BY_LABEL.items(), (None, _PROCEDURES[signal])]:
-            if label is not None and alert.labels.get(label[0]) != label[1]:
-                continue
-            for rank, name in enumerate(known(names)[:2]):
-                weight = round((0.5 if label else 0.4) - 0.1 * rank, 2)
-                said = f"the alert {alert.name} is a sign of {RULE_WORDS.get(signal, signal.value)}"
-                new = Suggestion(title=find(name).summary, procedure=name, evidence=said, weight=weight)
-                if name not in found or found[name].weight < weight:
-                    found[name] = new
+    for alert in alerts[:_ALERTS_MAX]:
+        for weight, name in _to_start(alert, manifest):
+            said = f"the alert {alert.name} is a sign of {_WORDS[signal_of(alert.labels, manifest)]}"
+            if name not in found or found[name].weight < weight:
+                found[name] = Suggestion(title=find(name).summary, procedure=name, evidence=said, weight=weight)
     return ranked(found.values())
 
 
-RULE_WORDS = {Signal.PARTIAL_OUTAGE: "a partial outage", Signal.OUTAGE: "an outage", Signal.BREACH: "a breach"}
+def _to_start(alert: IncidentAlert, manifest: Manifest) -> Iterator[tuple[float, str]]:
+    """The procedures for an alert: what it names itself, what fits what it watches, what fits what it is a sign of."""
+    signal = signal_of(alert.labels, manifest)
+    watched = [names for (label, value), names in _BY_LABEL.items() if alert.labels.get(label) == value]
+    for weight, names in ((0.6, (alert.labels.get("runbook", ""),)), *((0.5, each) for each in watched)):
+        yield from ((round(weight - 0.1 * rank, 2), name) for rank, name in enumerate(known(names)[:2]))
+    yield from ((round(0.4 - 0.1 * rank, 2), name) for rank, name in enumerate(known(_PROCEDURES[signal])[:2]))
+
+
+_WORDS = {
+    Signal.OUTAGE: "an outage",
+    Signal.PARTIAL_OUTAGE: "a partial outage",
+    Signal.PAYMENTS: "payments that fail",
+    Signal.CORRUPTION: "damaged data",
+    Signal.BREACH: "a breach",
+    Signal.SIGN_IN: "sign-ins that fail",
+    Signal.PERFORMANCE: "slow answers",
+    Signal.ERRORS: "requests that fail",
+    Signal.COMPLIANCE: "a violation of compliance",
+    Signal.SECURITY: "a security concern",
+    Signal.REDUNDANCY: "lost redundancy",
+    Signal.FEATURE: "something that does not work",
+    Signal.REQUEST: "something minor",
+}
 
 
 def ranked(suggestions: Iterable[Suggestion]) -> tuple[Suggestion, ...]:

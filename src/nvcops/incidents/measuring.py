@@ -1,4 +1,4 @@
-"""The severity of what goes on, inferred again from the services' own figures while it lasts."""
+"""What is looked at again while an incident lasts: the services' own figures, and what people had run."""
 
 from __future__ import annotations
 
@@ -13,6 +13,38 @@ from nvcops.incidents.severity import alert_source, signs_of
 from nvcops.incidents.traces import records_of
 
 # --- Procedures ---
+
+
+def link_runs(target: Target, at: dt.datetime) -> int:
+    """Enter what people had run since an incident was noticed into its timeline, each run once; how many there were."""
+    records, linked_now = records_of(target), 0
+    with records.reading() as reading:
+        going = timeline.active(reading)
+    runs = target.runs.between(min(one.detected for one in going), at) if going and target.runs else []
+    asked = [run for run in runs if run.requested_by != "schedule" and run.ended and not run.dry_run]
+    for one in going:
+        for run in asked:
+            if run.started is None or run.started < one.detected:
+                continue
+            verdict = run.verdict.name if run.verdict is not None else run.state.value
+            said, data = (
+                f"{run.procedure}: {verdict} {run.summary}".rstrip(),
+                {"run": run.id, "procedure": run.procedure},
+            )
+            with records.changing() as desk:
+                linked_now += timeline.enter(
+                    desk,
+                    one.number,
+                    "run",
+                    said[: timeline.TEXT_MAX],
+                    manifest=target.manifest,
+                    at=run.ended or at,
+                    person=run.requested_by,
+                    cause=run.id,
+                    data=data,
+                    evident=False,
+                )
+    return linked_now
 
 
 def measure(target: Target, at: dt.datetime) -> list[Incident]:
@@ -41,3 +73,9 @@ def measure(target: Target, at: dt.datetime) -> list[Incident]:
             if after.severity is not incident.severity:
                 changed.append(after)
     return changed
+
+
+def look_again(target: Target, at: dt.datetime) -> list[Incident]:
+    """Both, for whoever does it now and then; the incidents whose severity changed."""
+    link_runs(target, at)
+    return measure(target, at)

@@ -11,6 +11,7 @@ from nvcops.core.alerts import Category
 from nvcops.core.incidents import SIGNAL, IncidentAlert, Reason, Severity, Signal
 from nvcops.core.manifest import Manifest
 from nvcops.core.units import Ratio
+from nvcops.core.watch import PART, ROLE
 
 # --- Facts ---
 
@@ -59,7 +60,7 @@ def signal_of(labels: Mapping[str, str], manifest: Manifest) -> Signal:
         return found
     kind = labels.get("kind", "")
     if kind == "http" and labels.get("service"):
-        return Signal.PARTIAL_OUTAGE if labels.get("instance") else Signal.OUTAGE
+        return Signal.PARTIAL_OUTAGE if instance_of(labels) else Signal.OUTAGE
     if kind == "sql":
         return _of_a_server(labels, manifest)
     return _BY_KIND.get(kind, Signal.FEATURE)
@@ -68,12 +69,23 @@ def signal_of(labels: Mapping[str, str], manifest: Manifest) -> Signal:
 def _of_a_server(labels: Mapping[str, str], manifest: Manifest) -> Signal:
     """Without its primary nothing is written; where somebody takes over, one server is a part of the whole."""
     database = manifest.database
-    names = {labels.get("server", ""), labels.get("instance", ""), labels.get("probe", "")}
+    names = {labels.get(name, "") for name in ("server", "instance", "probe", PART)}
     if database is None:
         return Signal.FEATURE
-    if manifest.cluster is None and (database.primary.name in names or labels.get("role") == "primary"):
+    if manifest.cluster is None and (database.primary.name in names or labels.get(ROLE) == "primary"):
         return Signal.OUTAGE
     return Signal.PARTIAL_OUTAGE if manifest.cluster else Signal.REDUNDANCY
+
+
+def instance_of(labels: Mapping[str, str]) -> str:
+    """The instance of a service that an alert says is down; empty: none.
+
+    >>> instance_of({"kind": "http", "role": "instance", "part": "bank-1"}), instance_of({"kind": "http"})
+    ('bank-1', '')
+    """
+    if labels.get("kind") != "http" or labels.get(SIGNAL) == Signal.FEATURE:
+        return ""
+    return labels.get("instance") or (labels.get(PART, "") if labels.get(ROLE) == "instance" else "")
 
 
 def signs_of(alerts: Sequence[IncidentAlert], manifest: Manifest) -> list[Sign]:
@@ -87,8 +99,8 @@ def signs_of(alerts: Sequence[IncidentAlert], manifest: Manifest) -> list[Sign]:
             alert.value if alert.labels.get("indicator") else None
         )  # of a probe it is seconds, days, or a limit's own
         signs.append(Sign(signal=signal, seen=seen, source=source, share=share, category=Category(alert.category)))
-        if signal is Signal.PARTIAL_OUTAGE and alert.labels.get("kind") == "http":
-            down[alert.labels.get("service", "")].add(alert.labels.get("instance", ""))
+        if instance := instance_of(alert.labels):
+            down[alert.labels.get("service", "")].add(instance)
     for service in manifest.services:
         instances = {instance.name for instance in service.instances}
         if instances and instances <= down[service.name]:

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 import pytest
 from incident_world import DOOR, NOON, ONE, hours, lines, minutes, notice, opened, over, resolved
-from platform_world import ActingRun, Customers, Figures, Lines, platform
+from platform_world import ActingRun, Customers, Figures, Journal, Lines, platform
 
 from desk import MemoryDesk
 from nvcops.core.checks import Verdict
@@ -19,8 +19,8 @@ from nvcops.core.manifest import Manifest
 from nvcops.core.procedures import find
 from nvcops.core.runs import RunRecord, RunState
 from nvcops.core.target import Increase, LogEvent
-from nvcops.incidents import actions, figures, impact, leading, opening
-from nvcops.incidents.measuring import measure
+from nvcops.incidents import actions, checklists, figures, impact, leading, opening
+from nvcops.incidents.measuring import link_runs, measure
 
 DAY = dt.date(2026, 11, 22)
 RISES = {
@@ -99,6 +99,31 @@ def test_severity_follows_the_figures_while_it_lasts(manifest: Manifest) -> None
         opening.of_notice(desk, notice(minutes(6), resolved=[over(ONE, minutes(6))]), manifest=manifest, at=minutes(6))
     target.metrics.rises = RISES
     assert measure(target, minutes(7)) == []  # it is over: it stays what it was
+
+
+def test_what_people_had_run_stands_in_the_timeline(manifest: Manifest) -> None:
+    def ran(name: str, by: str, began: float, **said: object) -> RunRecord:
+        times = {"requested": minutes(began), "started": minutes(began), "ended": minutes(began + 1)}
+        return run(**({"id": f"{name}@{began}", "procedure": name, "requested_by": by} | times | said))
+
+    journal = Journal(
+        [
+            ran("system-status", "dana", 3),
+            ran("backup-audit", "schedule", 3),
+            ran("db-performance-check", "dana", -9),
+            ran("db-maintenance", "dana", 4, dry_run=True),
+        ]
+    )
+    target = platform(manifest, runs=journal)
+    assert link_runs(target, minutes(1)) == 0
+    with target.records.changing() as desk:
+        opened(desk, manifest, DOOR)
+    assert link_runs(target, minutes(5)) == 1
+    assert link_runs(target, minutes(6)) == 0
+    with target.records.reading() as desk:
+        assert lines(desk, 1, "run") == ["system-status: OK"]
+        done = {line.item: line for line in checklists.checklist(checklists.seen(desk, 1), manifest)}
+    assert done["Check system status"].by == "run system-status@3"
 
 
 # --- action items ---

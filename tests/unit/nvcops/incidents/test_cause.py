@@ -123,6 +123,8 @@ def test_what_cannot_be_read_is_unknown_and_the_rest_goes_on(manifest: Manifest)
     ("labels", "first"),
     [
         ({"kind": "http", "service": "bank"}, "system-status"),
+        ({"kind": "http", "service": "bank", "runbook": "daily-health-check"}, "daily-health-check"),
+        ({"kind": "http", "service": "bank", "runbook": "https://wiki.example.com/x"}, "system-status"),
         ({"kind": "sql", "probe": "db-1"}, "db-performance-check"),
         ({"signal": "corruption"}, "backup-verification"),
         ({"signal": "breach"}, "security-events-summary"),

@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
+import datetime as dt
+
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from incident_world import DOOR, ONE, TWO, alert, example, notice
+from incident_world import DOOR, NOON, ONE, TWO, alert, example, notice
 
+from nvcops.alerts.signals import Watchman
 from nvcops.core.alerts import Alert, Category
 from nvcops.core.incidents import Severity, Signal
+from nvcops.core.manifest import ClusterEntry
+from nvcops.core.watch import Look
+from nvcops.health.watch import probes_of
 from nvcops.incidents.correlation import row_of
 from nvcops.incidents.impact import Rates, figure_sources, signs_of_rates
 from nvcops.incidents.severity import RULES, Sign, again, infer, signs_of, worse
 
 MANIFEST = example()
+OURS = ("alertname", "category")
 HIGH, MEDIUM, LOW = Category.HIGH, Category.MEDIUM, Category.LOW
 
 
 def severity_of(*alerts: Alert) -> str:
     return infer(signs_of([row_of(1, one) for one in alerts], MANIFEST))[0].value
+
+
+def part(role: str, name: str, signal: str, category: Category = Category.CRITICAL) -> Alert:
+    return alert(kind="http", service="bank", role=role, part=name, signal=signal, category=category, probe=name)
 
 
 @pytest.mark.parametrize(
@@ -53,6 +65,11 @@ def severity_of(*alerts: Alert) -> str:
         ([alert("ErrorBudgetBurn", indicator="latency", service="bank", value=0.02, category=MEDIUM)], "P3"),
         ([alert("Cosmetic", category=LOW)], "P3"),
         ([alert(signal="request")], "P3"),
+        # as our own probes say it
+        ([part("front-door", "bank", "outage")], "P0"),
+        ([part("instance", "bank-1", "redundancy", HIGH)], "P2"),
+        ([part("instance", "bank-1", "redundancy", HIGH), part("instance", "bank-2", "redundancy", HIGH)], "P0"),
+        ([part("instance", "bank-1", "feature", HIGH), part("instance", "bank-2", "redundancy", HIGH)], "P2"),
         ([], "P3"),
     ],
 )
@@ -70,10 +87,6 @@ def test_a_probes_figure_is_no_share() -> None:
 
 
 def test_with_a_cluster_one_server_is_a_part_of_the_whole() -> None:
-    import msgspec
-
-    from nvcops.core.manifest import ClusterEntry
-
     clustered = msgspec.structs.replace(MANIFEST, cluster=ClusterEntry(scope="s", members=(), etcd=()))
     rows = [row_of(1, alert(kind="sql", probe="db-1"))]
     assert infer(signs_of(rows, clustered))[0] is Severity.P1
@@ -125,3 +138,13 @@ def test_figures_of_a_window_are_signs_only_beyond_their_objective_and_of_enough
 
 def test_a_notice_knows_its_worst_category() -> None:
     assert notice(DOOR.starts, [alert(category=LOW), alert(category=HIGH)]).category is HIGH
+
+
+def test_what_could_not_be_looked_at_is_no_outage() -> None:
+    probe = next(one for one in probes_of(MANIFEST) if one.name == "front-door.bank")
+    watchman, said = Watchman([probe], MANIFEST), []
+    for second in range(0, 900, 30):
+        look = Look(probe=probe.name, time=NOON + dt.timedelta(seconds=second), why="no descriptors", known=False)
+        said += watchman.hear([look])
+    blind = alert(said[-1].labels["alertname"], **{k: v for k, v in said[-1].labels.items() if k not in OURS})
+    assert severity_of(msgspec.structs.replace(blind, category=HIGH)) == "P2"
