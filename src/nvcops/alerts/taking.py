@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import msgspec
 
 from nvcops.alerts.grouping import group_in, there
-from nvcops.alerts.merging import merge, settled
+from nvcops.alerts.merging import merge
 from nvcops.alerts.routing import Routing
 from nvcops.alerts.said import Said
 from nvcops.core.alerts import ALERTNAME, Alert
@@ -66,7 +66,7 @@ def enter(desk: Desk, said: Sequence[Said], at: dt.datetime, *, manifest: Manife
         before = alerts.get(one.fingerprint)
         after = merge(before, one, at, patience)
         was, fires = before is not None and before.ends is None, after is not None and after.ends is None
-        kind = _kind(was and settled(before, at).ends is None if before else False, after)
+        kind = _kind(before is not None and before.firing(at), after)
         if kind == "begun" and not was and room <= 0:
             tally["refused"] += 1
             continue

@@ -81,7 +81,7 @@ def test_text_that_is_too_long_is_cut_where_nobody_routes_by_it() -> None:
     assert {len(text) for text in said.annotations.values()} == {ANNOTATION_LENGTH_MAX}
 
 
-@pytest.mark.parametrize("url", ["javascript:alert(1)", "file:///etc/passwd", "https://x.example/" + "y" * 3000])
+@pytest.mark.parametrize("url", ["javascript:alert(1)", "ftp://x.example/y", "https://x.example/" + "y" * 3000])
 def test_an_address_that_leads_astray_is_left_out(url: str) -> None:
     (said,) = parsed({"form": "alertmanager", "body": [{"labels": {"a": "1"}, "generatorURL": url}]})
     assert said.url == ""
