@@ -11,7 +11,6 @@ from urllib.parse import urlsplit
 from nvcops.adapters.files import read_secret
 from nvcops.adapters.http import Address, exchange
 from nvcops.core.errors import DeadlineExceeded, ManifestError, Refused, TargetError, Unreachable
-from nvcops.core.manifest import Manifest
 
 _DEADLINE_S = 10.0
 
@@ -57,11 +56,3 @@ class Heartbeat:
             )
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         return Address.of(f"{parts.scheme}://{parts.netloc}", None, _DEADLINE_S), path
-
-
-def heartbeat(manifest: Manifest, well: Callable[[], bool]) -> Heartbeat | None:
-    """The platform's heartbeat; None where it has none."""
-    watch = manifest.watch
-    if watch.heartbeat_url_file is None:
-        return None
-    return Heartbeat(watch.heartbeat_url_file, float(watch.heartbeat_interval), well)

@@ -32,26 +32,29 @@ class Sessions:
 
     def __init__(self, servers: Sequence[PostgresServer], *, kept: bool) -> None:
         self._kept = kept
-        self._servers = servers
-        self._sessions = [KeptSession(server) for server in servers]
+        self._sessions = [KeptSession(server) for server in servers]  # the one that answered last is asked first
 
     async def rows(self, sql: str, role: str = "any", *, fresh: bool) -> Rows:
         """The answer of the first server that answers in that role.
 
+        A fresh look begins with the last one, lest it waits for the same silent server as the look beside it.
+
         Raises:
             TargetError: none does; what the last one said.
         """
-        sessions = [KeptSession(server) for server in self._servers] if fresh else self._sessions
         trouble: TargetError = Refused("there is no server to ask")
-        try:
-            for session in sessions:
-                try:
-                    return await self._in_role(session, sql, role)
-                except TargetError as error:
-                    trouble = error
-        finally:
-            if fresh or not self._kept:
-                for session in sessions:
+        for kept in list(reversed(self._sessions) if fresh else self._sessions):
+            session = KeptSession(kept.server) if fresh else kept
+            try:
+                rows = await self._in_role(session, sql, role)
+            except TargetError as error:
+                trouble = error
+            else:
+                self._sessions.remove(kept)
+                self._sessions.insert(0, kept)
+                return rows
+            finally:
+                if fresh or not self._kept:
                     session.close()
         raise trouble
 

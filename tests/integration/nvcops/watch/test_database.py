@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import psycopg
 import pytest
 from watching import PLATFORM, probe, watching
@@ -152,3 +154,17 @@ def test_slots(platform: manifest.Manifest) -> None:
     full = looked(platform, "replication", slot="kept", retained="0 B")
     assert "the limit is 0 B" in full.why
     assert looked(platform, "replication", standby="db-1").value == 0, "who is primary is behind nobody"
+
+
+def test_whoever_is_primary_is_found_beside_a_server_that_is_silent(server: Postgres, tmp_path: Path) -> None:
+    """The first one accepts connections and never answers: only the first look waits for it."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        both = platform_of(server, tmp_path, PASSWORD)
+        assert both.database
+        names = msgspec.structs.replace(both.database.primary, name="silent", port=silent.getsockname()[1])
+        database = msgspec.structs.replace(both.database, primary=names, standbys=(both.database.primary,))
+        both = msgspec.structs.replace(both, database=database)
+        one = probe("it", "sql", interval=0.5, deadline=1.0, servers=["silent", "db-1"], role="primary")
+        with watching(open_prober(both, [one])) as watch:
+            watch.until(lambda: any(not look.why for look in watch.looks))
+            assert [look.why for look in watch.next("it", 6)[2:]] == [""] * 4

@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 from test_prometheus import serving
 
-from nvcops.adapters.heartbeat import Heartbeat, heartbeat
+from nvcops.adapters.heartbeat import Heartbeat
 from nvcops.core.errors import ManifestError, Refused, Unreachable
-from nvcops.core.manifest import Manifest
 
 SECRET = "not-in-any-error"
 
@@ -48,7 +47,3 @@ def test_what_goes_wrong_is_one_sentence_without_the_address(tmp_path: Path) -> 
 def test_a_file_that_holds_no_address(tmp_path: Path, content: str) -> None:
     with pytest.raises(ManifestError):
         Heartbeat(file(tmp_path, content), 60, lambda: True)()
-
-
-def test_a_platform_without_one_has_none(platform: Manifest) -> None:
-    assert heartbeat(platform, lambda: True) is None
