@@ -16,7 +16,7 @@ from nvcops.core.target import Change, Target
 from nvcops.core.units import Count, Seconds
 from nvcops.incidents import timeline
 from nvcops.incidents.severity import signal_of
-from nvcops.incidents.traces import BEFORE, Case, Traces, case, records_of, traces
+from nvcops.incidents.traces import AFTER, BEFORE, Case, Traces, case, records_of, traces
 
 # --- Rules ---
 
@@ -26,6 +26,7 @@ UNREAD = Check("incident.unread", "Could not be read", "what is not looked at ca
 _SUGGESTED_MAX = 12
 _LINKS_MAX = 60
 _ALERTS_MAX = 100
+_AGAIN = "again"
 _READY = "ready"
 # The runbook's procedures for a sign, the best first; what this release does not have yet is left out.
 _PROCEDURES = {
@@ -237,16 +238,29 @@ def findings_of(suggestions: Sequence[Suggestion], troubles: dict[str, str]) -> 
     return lines or [LIKELY.finding(Verdict.OK, "nothing stands out around its beginning")]
 
 
-def unlooked(reading: Reading) -> list[int]:
-    """The incidents around whose beginning nobody has looked yet."""
-    return [one.number for one in timeline.active(reading) if reading.get(Event, f"{one.number}/looked") is None]
+def to_look_into(reading: Reading, at: dt.datetime) -> list[tuple[Incident, str]]:
+    """The incidents around whose beginning somebody should look now, and as what: first at once, then `again`.
+
+    The second time its log has lines of some minutes, and what came a little later is known.
+    """
+    found = []
+    for one in timeline.active(reading):
+        if reading.get(Event, f"{one.number}/looked") is None:
+            found.append((one, ""))
+        elif at >= one.detected + dt.timedelta(seconds=AFTER) and not reading.count(
+            Event, id=f"{one.number}/looked/{_AGAIN}"
+        ):
+            found.append((one, _AGAIN))
+    return found
 
 
 # --- Procedures ---
 
 
 @conduct(deadline="1 min", idempotent=True, attempts=3)
-def enter_cause(target: Target, number: int, seen: Traces, at: dt.datetime, run: str) -> int:
+def enter_cause(
+    target: Target, number: int, seen: Traces, at: dt.datetime, run: str, cause: str = ""
+) -> int:
     """Write what was found into the incident: links, suggestions, a line. Answers how many suggestions there are."""
     with records_of(target).changing() as desk:
         incident = timeline.the(desk, number)
@@ -256,8 +270,18 @@ def enter_cause(target: Target, number: int, seen: Traces, at: dt.datetime, run:
         first = f"most likely: {best[0].title} ({best[0].evidence})" if best else "nothing stands out"
         text = f"looked around its beginning: {first}"
         data = {"run": run, "suggestions": len(best), "unread": sorted(seen.troubles)}
-        timeline.enter(desk, number, "looked", text, manifest=target.manifest, at=at, data=data)
+        timeline.enter(desk, number, "looked", text, manifest=target.manifest, at=at, cause=cause, data=data)
         return len(best)
+
+
+def look_into(target: Target, at: dt.datetime) -> list[int]:
+    """Look for the causes of what goes on, where nobody has yet; the numbers of those incidents."""
+    with records_of(target).reading() as reading:
+        found = to_look_into(reading, at)
+    for incident, cause in found:
+        seen = traces(target, incident.began, incident.detected)
+        enter_cause(target, incident.number, seen, at, "", cause)
+    return [incident.number for incident, _ in found]
 
 
 @procedure("investigate-incident", evidences=())

@@ -30,13 +30,14 @@ from nvcops.core.oncall import Message
 from nvcops.core.records import Desk, Records
 from nvcops.core.target import Target
 from nvcops.health.watch import probes_of
-from nvcops.incidents import status_page
+from nvcops.incidents import cause, measuring, status_page
 from nvcops.oncall import deadman
 from nvcops.wiring.engine import Engine
 
 _DRAIN_EVERY_S = 2.0
 _STATUS_EVERY_S = 5.0
 _RUNS_EVERY_S = 15.0
+_INCIDENTS_EVERY_S = 5.0
 _RUNS_SEEN = dt.timedelta(days=8)  # a weekly procedure has run once in it
 
 
@@ -72,6 +73,7 @@ class Watch:
         found: list[Job] = [
             ("evidence of alerts", _DRAIN_EVERY_S, lambda: self.records.drain(log)),
             ("runs", _RUNS_EVERY_S, self._look_at_runs),
+            ("incidents", _INCIDENTS_EVERY_S, self._look_at_incidents),
         ]
         if watch.enabled:
             found.append(("rules", self.manifest.metrics.interval, self._judge))
@@ -102,6 +104,13 @@ class Watch:
         runs, at = self._target.runs, schedule.now()
         if runs is not None:
             self.engine.offer(runs_said(runs.missed(at - _RUNS_SEEN, at), runs.between(at - _RUNS_SEEN, at), at))
+
+    def _look_at_incidents(self) -> None:
+        """Look for the causes of what goes on; infer its severity again from how customers are served now."""
+        at = schedule.now()
+        cause.look_into(self._target, at)
+        measuring.look_again(self._target, at)
+        self.engine.wake()
 
     def _beat(self, stop: threading.Event) -> None:
         """Leave a sign of life for the other instances, and look for theirs; say good-bye at the end."""

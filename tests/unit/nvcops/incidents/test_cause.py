@@ -146,12 +146,10 @@ def test_an_investigation_links_what_it_found_and_changes_nothing_else(manifest:
     )
     with target.records.changing() as desk:
         opened(desk, manifest, DOOR)
-        assert cause.unlooked(desk) == [1]
     acting = ActingRun(started=minutes(1), id="investigate-incident@x")
     find("investigate-incident").function(acting, target, number=1)
     with target.records.reading() as desk:
         incident = desk.get(Incident, 1)
-        assert cause.unlooked(desk) == []
         assert incident.suggestions[0].title == "bank-1 went from version 1.0 to 1.1"
         assert {one.procedure for one in incident.suggestions} >= {"system-status"}
         assert [link["kind"] for link in incident.links] == ["deployment", "commit"]
@@ -185,3 +183,11 @@ def test_an_alert_that_joins_later_does_not_undo_what_was_found(manifest: Manife
         opening.of_notice(desk, notice(minutes(2), [DOOR, ONE]), manifest=manifest, at=minutes(2))
         assert desk.get(Incident, 1).suggestions == before
     assert before
+
+
+def test_somebody_looks_at_once_and_again_when_more_is_known(manifest: Manifest) -> None:
+    target = platform(manifest)
+    with target.records.changing() as desk:
+        opened(desk, manifest, DOOR)
+    looked = [cause.look_into(target, minutes(minute)) for minute in (0.2, 0.5, 2.2, 3)]
+    assert looked == [[1], [], [1], []]
