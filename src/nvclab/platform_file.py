@@ -60,7 +60,7 @@ receivers:
 inhibit_rules:
   - source_matchers: ['category="critical"']
     target_matchers: ['category=~"high|medium|low"']
-    equal: [alertname, service, instance]
+    equal: [alertname, service, instance, probe, slo]
 """
 # A lab lives for minutes: it notices in seconds what a bank notices in minutes.
 _LIMITS: Mapping[str, Any] = {

@@ -162,7 +162,8 @@ def plain_key(text: str) -> str:
 def default_routing(manifest: Manifest) -> Routing:
     """Where no file says: the first policy is asked of everything, of what is critical at once.
 
-    A graver alert mutes milder ones of the same name, service and instance.
+    A graver alert mutes milder ones of the same name about the same thing: a cache that is gone is told beside a bank
+    that is down because of it.
     """
     policies = manifest.oncall.policies
     receiver = policies[0].name if policies else _NOBODY
@@ -190,7 +191,7 @@ def _graver(label: str) -> InhibitRule:
     return InhibitRule(
         source=(Matcher(label, "=~", _graded([Category.CRITICAL])),),
         target=(Matcher(label, "=~", _graded(milder)),),
-        equal=(ALERTNAME, "service", "instance"),
+        equal=(ALERTNAME, "service", "instance", "probe", "slo"),
     )
 
 
