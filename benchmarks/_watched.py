@@ -27,8 +27,9 @@ from nvcops.core.records import Records
 
 USERS = 50
 READY_S, SILENT_S, HEALED_S, END_S = 60.0, 4.0, 120.0, 30.0
-LOOK_S = 0.02
+LOOK_S, SETTLED_S = 0.02, 8.0
 ON_CALL = ("dana", "omar")
+ASKS = "nvcops ack "
 Question = dict[str, Any]
 
 
@@ -98,9 +99,13 @@ class Watched:
             raise RuntimeError(f"nvcops {' '.join(words)} ended with {done.returncode}: {done.stderr or done.stdout}")
         return json.loads(done.stdout)
 
-    def pages(self, since: float) -> list[Page]:
+    def told(self, since: float) -> list[Page]:
         """What arrived for those on call from a moment on."""
         return [page for page in read(self.lab.layout.pages, since) if page.person in ON_CALL]
+
+    def pages(self, since: float) -> list[Page]:
+        """What of it asks for an acknowledgement."""
+        return [page for page in self.told(since) if ASKS in page.title]
 
     def firing(self) -> list[Alert]:
         """The alerts that fire now."""
@@ -187,6 +192,11 @@ def closed(watch: Watched) -> None:
             watch.nvcops("ack", number, *as_dana)
         over = ("the lab healed it", "--despite", "what fired is over, and its end not yet told")
         watch.nvcops("resolve", number, *over, *as_dana)
+
+
+def settled(watch: Watched) -> None:
+    """Wait until nobody has been told anything for a while."""
+    until(lambda: not watch.told(time.time() - SETTLED_S), HEALED_S, "nobody is told anything any more")
 
 
 def healed(watch: Watched, fault: Fault) -> None:
