@@ -17,7 +17,7 @@ import yaml
 from nvcops.alerts.rules import Rule
 from rule_cases import Case
 
-DEADLINE_S = 120
+DEADLINE_S = 240
 
 
 def promtool() -> str:
