@@ -11,7 +11,6 @@ from nvcops.core.manifest import Manifest
 from nvcops.core.oncall import Message, Page
 from nvcops.core.records import Reading
 from nvcops.oncall.asking import PAGES_MAX
-from nvcops.oncall.deadman import beats, silent
 from nvcops.oncall.rotation import on_call, standing_overrides
 from nvcops.oncall.texts import moment
 
@@ -31,11 +30,7 @@ class Concern(msgspec.Struct, frozen=True, kw_only=True):
 
 def concerns(reading: Reading, *, manifest: Manifest, at: dt.datetime) -> list[Concern]:
     """All that hold at a moment; say them again while they do, and they are over when they are not said."""
-    return [
-        *_pages(reading, manifest),
-        *_nobody_on_call(reading, manifest, at),
-        *_silent_instances(reading, manifest, at),
-    ]
+    return [*_pages(reading, manifest), *_nobody_on_call(reading, manifest, at)]
 
 
 def _concern(name: str, category: Category, summary: str, starts: dt.datetime, **labels: str) -> Concern:
@@ -72,18 +67,4 @@ def _nobody_on_call(reading: Reading, manifest: Manifest, at: dt.datetime) -> li
     return [
         _concern("NobodyOnCall", Category.HIGH, f"nobody is on call for {name}", at, rotation=name)
         for name in sorted(asked - set(shifts))
-    ]
-
-
-def _silent_instances(reading: Reading, manifest: Manifest, at: dt.datetime) -> list[Concern]:
-    zone = manifest.platform.time_zone
-    return [
-        _concern(
-            "InstanceSilent",
-            Category.CRITICAL,
-            f"`nvcops serve` on {beat.host} has been silent since {moment(beat.last, zone)}",
-            beat.last,
-            instance=beat.id,
-        )
-        for beat in silent(beats(reading), manifest, at)
     ]

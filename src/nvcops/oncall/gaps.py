@@ -54,6 +54,7 @@ OVERRIDES = Check("oncall.overrides", "Overrides", "`nvcops oncall cancel`, then
 HOLIDAYS = Check("oncall.holidays", "Bank holidays", "")
 WAKING = frozenset({"sms", "call", "push"})
 _SHOWN_MAX = 5
+_NOON = dt.time.fromisoformat("12:00")
 
 
 class Together(msgspec.Struct, frozen=True, kw_only=True):
@@ -166,7 +167,7 @@ def _holidays(
     day, last = at.astimezone(zone).date(), end.astimezone(zone).date()
     while day < last:
         if day.weekday() < 5 and is_holiday(manifest.calendar, day):
-            noon = moment_of(day, dt.time(12), zone)
+            noon = moment_of(day, _NOON, zone)
             said = [f"{shift.person} ({name})" for name, shift in on_call(manifest, overrides, noon).items()]
             yield HOLIDAYS.finding(Verdict.OK, ", ".join(said) or "nobody", subject=f"{day:%a %Y-%m-%d}")
         day += dt.timedelta(days=1)

@@ -99,7 +99,7 @@ def _moment(event: icalendar.Event, part: str, zone: ZoneInfo) -> dt.datetime | 
         if said.tzinfo is None:
             return moment_of(said.date(), said.time(), zone)
         return said.astimezone(dt.UTC)
-    return moment_of(said, dt.time(0), zone) if isinstance(said, dt.date) else None
+    return moment_of(said, dt.time.min, zone) if isinstance(said, dt.date) else None
 
 
 def _who(manifest: Manifest, summary: str, rotation: str) -> tuple[str, str]:

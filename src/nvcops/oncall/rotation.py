@@ -140,7 +140,7 @@ def _turns(
 
 @functools.lru_cache(maxsize=1_000)
 def _begins(starts: dt.date, zone: str) -> dt.datetime:
-    return moment_of(starts, dt.time(0), ZoneInfo(zone))
+    return moment_of(starts, dt.time.min, ZoneInfo(zone))
 
 
 @functools.lru_cache(maxsize=1_000)

@@ -65,18 +65,19 @@ def test_a_page_without_anybody_to_ask_and_a_rotation_without_anybody_are_alerts
     assert names(desk, manifest, later) == []
 
 
-def test_an_instance_that_falls_silent_is_an_alert_and_one_that_said_good_bye_is_not(
+def test_an_instance_that_falls_silent_is_known_and_one_that_said_good_bye_is_not(
     desk: MemoryDesk, bank: Manifest, monday: dt.datetime
 ) -> None:
     for instance in ("ops-1", "ops-2"):
         deadman.beat(desk, instance=instance, host=instance, at=monday)
     deadman.beat(desk, instance="ops-1", host="ops-1", at=monday + 30 * SECOND)
-    assert names(desk, bank, monday + 30 * SECOND) == []
-    (concern,) = concerns.concerns(desk, manifest=bank, at=monday + 31 * SECOND)
-    assert (concern.labels["instance"], concern.starts) == ("ops-2", monday)
-    assert "ops-2 has been silent since Mon 05 Jan 10:00 EST" in concern.summary
+
+    def silent(seconds: int) -> list[str]:
+        return [one.id for one in deadman.silent(deadman.beats(desk), bank, monday + seconds * SECOND)]
+
+    assert (silent(30), silent(31), silent(61)) == ([], ["ops-2"], ["ops-1", "ops-2"])
     deadman.leave(desk, instance="ops-2")
-    assert names(desk, bank, monday + 31 * SECOND) == []
+    assert silent(31) == []
     deadman.beat(desk, instance="ops-3", host="ops-3", at=monday + 8 * DAY)
     assert [beat.id for beat in desk.every(Beat)] == ["ops-3"]
 
