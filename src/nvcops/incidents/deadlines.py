@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import datetime as dt
+from zoneinfo import ZoneInfo
 
 from nvcops.core.incidents import ActionItem, Event, Incident, IncidentState, Severity
 from nvcops.core.manifest import Manifest, Respond
 from nvcops.core.records import Desk
+from nvcops.core.schedule import moment_of
 from nvcops.core.units import Seconds
 from nvcops.incidents import actions, clocks, messages, timeline
 from nvcops.incidents.leading import needs_postmortem, tell_pages
@@ -88,7 +90,8 @@ def _of_resolved(desk: Desk, incident: Incident, *, manifest: Manifest, at: dt.d
 
 def _of_item(desk: Desk, item: ActionItem, *, manifest: Manifest, at: dt.datetime) -> dt.datetime | None:
     """Its owner is told on the day after it was due."""
-    late = dt.datetime.combine(item.due + dt.timedelta(days=1), dt.time(), dt.UTC)
+    zone = ZoneInfo(manifest.platform.time_zone)
+    late = moment_of(item.due + dt.timedelta(days=1), dt.time.min, zone)
     if at < late:
         return late
     text = f"action item {item.id} was due {item.due}: {item.text}"

@@ -98,9 +98,9 @@ def test_an_overdue_action_item_is_told_to_its_owner(desk: MemoryDesk, manifest:
         at=hours(1),
         measure="monitoring",
     )
-    deadlines.advance(desk, manifest=manifest, at=dt.datetime(2026, 11, 30, 23, 59, tzinfo=dt.UTC))
+    deadlines.advance(desk, manifest=manifest, at=dt.datetime(2026, 12, 1, 4, 59, tzinfo=dt.UTC))
     assert not lines(desk, 1, "action-item-late")
-    deadlines.advance(desk, manifest=manifest, at=dt.datetime(2026, 12, 1, tzinfo=dt.UTC))
+    deadlines.advance(desk, manifest=manifest, at=dt.datetime(2026, 12, 1, 5, tzinfo=dt.UTC))
     assert lines(desk, 1, "action-item-late") == ["action item 1-1 was due 2026-11-30: alarm on the pool"]
     assert any("1-1 is overdue" in message.subject for message in desk.find(Message, to="omar"))
 
