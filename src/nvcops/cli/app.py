@@ -9,6 +9,7 @@ from nvcops.cli.evidence import evidence
 from nvcops.cli.incidents import ack, assign, incident, incidents, note, resolve_incident
 from nvcops.cli.init import init
 from nvcops.cli.oncall import oncall
+from nvcops.cli.roster import acknowledge, calendar, confirm, contacts, pages, take_in
 from nvcops.cli.run import run
 from nvcops.cli.runbook import describe, due, list_
 from nvcops.cli.runs import approve, attest, cancel, list_runs, resume, show_run
@@ -23,6 +24,9 @@ def nvcops() -> None:
     Exit codes: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN or wrong usage.
     """
 
+
+for _command in (pages, acknowledge, confirm, contacts, calendar, take_in):
+    oncall.add_command(_command)
 
 for _command in (
     list_,

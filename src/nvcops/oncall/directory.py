@@ -6,7 +6,7 @@ import msgspec
 
 from nvcops.core.manifest import Manifest
 
-_ORDER = ("management", "vendor", "regulator", "stakeholder")
+KINDS = ("management", "vendor", "regulator", "stakeholder")
 
 
 class Listed(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,7 +29,7 @@ class Listed(msgspec.Struct, frozen=True, kw_only=True):
 def listing(manifest: Manifest, kind: str = "") -> list[Listed]:
     """Everybody outside of the roster: management, vendors, regulators, stakeholders; or one kind of them."""
     found = []
-    for entry in sorted(manifest.contacts, key=lambda entry: _ORDER.index(entry.kind)):
+    for entry in sorted(manifest.contacts, key=lambda entry: KINDS.index(entry.kind)):
         if kind in ("", entry.kind):
             listed = Listed(
                 name=entry.name,

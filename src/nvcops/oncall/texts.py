@@ -92,8 +92,8 @@ def label(page: Page) -> str:
 
 
 def handle(page: Page) -> str:
-    """What somebody names to acknowledge a page: its incident, else the page."""
-    return str(page.incident) if page.incident is not None else page.id
+    """The command that acknowledges a page: of its incident, else of the page itself."""
+    return f"nvcops ack {page.incident}" if page.incident is not None else f"nvcops oncall ack {page.id}"
 
 
 def asking_line(page: Page, incident: Incident | None, zone: str, mark: str = "") -> str:
@@ -102,6 +102,4 @@ def asking_line(page: Page, incident: Incident | None, zone: str, mark: str = ""
     number = f"#{page.incident}" if page.incident is not None else ""
     since = moment(incident.began if incident else page.opened, zone)
     what = page.summary.removeprefix(f"{grade} ")
-    return line(
-        " ".join(filter(None, (mark, grade, number))), what, f"Since {since}", f"Ack: nvcops ack {handle(page)}"
-    )
+    return line(" ".join(filter(None, (mark, grade, number))), what, f"Since {since}", f"Ack: {handle(page)}")

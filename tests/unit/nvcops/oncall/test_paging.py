@@ -134,7 +134,7 @@ def test_the_first_line_fits_a_short_message_and_says_what_since_when_how_bad_an
     assert "P0 #12: Payments fail. Since Mon 05 Jan 09:58 EST. Ack: nvcops ack 12" in lines
     cut = next(line for line in lines if line.startswith("HIGH: the pool - the pool"))
     page = desk.find(Page, incident__isnull=True)[0]
-    assert cut.endswith(f".. Since Mon 05 Jan 10:00 EST. Ack: nvcops ack {page.id}".replace(".. ", "... "))
+    assert cut.endswith(f".. Since Mon 05 Jan 10:00 EST. Ack: nvcops oncall ack {page.id}".replace(".. ", "... "))
     assert all(len(line) <= 160 and line.isascii() for line in lines)
 
 
