@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Collection, Mapping
 from pathlib import Path
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -58,11 +59,14 @@ def routing_of(manifest: Manifest, text: str | None) -> Routing:
     """The routing of a platform: that of the file that [alerts] routing names, of which this is the text, or ours."""
     if text is None or manifest.alerts.routing is None:
         return default_routing(manifest)
-    return read_routing(text, manifest.alerts.routing, policies=[policy.name for policy in manifest.oncall.policies])
+    names = [policy.name for policy in manifest.oncall.policies]
+    return read_routing(text, manifest.alerts.routing, policies=names, own=manifest.alerts.listen or "")
 
 
-def read_routing(text: str, path: Path, *, policies: Collection[str] = ()) -> Routing:
+def read_routing(text: str, path: Path, *, policies: Collection[str] = (), own: str = "") -> Routing:
     """Read the text of a configuration file; a receiver with a policy's name pages that policy.
+
+    `own` is the host and port on which alerts come in: a webhook that leads there is a mistake.
 
     Raises:
         ManifestError: with file, line and what is expected.
@@ -75,7 +79,7 @@ def read_routing(text: str, path: Path, *, policies: Collection[str] = ()) -> Ro
         if key not in top:
             raise document.wrong(f"the file has no `{key}`", "as Alertmanager's own needs one")
     warnings = [f"{top[key].place}: `{key}` has no effect here" for key in ("templates", "tracing") if key in top]
-    receivers = _receivers(top["receivers"], policies, warnings)
+    receivers = _receivers(top["receivers"], policies, own, warnings)
     intervals = _intervals(top)
     root = _root(top["route"], receivers, intervals)
     return Routing(
@@ -110,10 +114,10 @@ def _positive(written: str) -> dt.timedelta:
 # --- Receivers ---
 
 
-def _receivers(line: Line, policies: Collection[str], warnings: list[str]) -> dict[str, Receiver]:
+def _receivers(line: Line, policies: Collection[str], own: str, warnings: list[str]) -> dict[str, Receiver]:
     found: dict[str, Receiver] = {}
     for row in line.rows():
-        receiver = _receiver(row, policies)
+        receiver = _receiver(row, policies, own)
         if receiver.name in found:
             raise row.wrong(f"there are two receivers {receiver.name!r}", "names are unique")
         if not receiver.opens and not receiver.webhooks:
@@ -123,7 +127,7 @@ def _receivers(line: Line, policies: Collection[str], warnings: list[str]) -> di
     return found
 
 
-def _receiver(line: Line, policies: Collection[str]) -> Receiver:
+def _receiver(line: Line, policies: Collection[str], own: str) -> Receiver:
     there = line.table("name", "webhook_configs", *(f"{kind}_configs" for kind in _ELSEWHERE))
     name = there["name"].text() if "name" in there else ""
     if not name:
@@ -131,21 +135,24 @@ def _receiver(line: Line, policies: Collection[str]) -> Receiver:
     for kind in _ELSEWHERE:
         for row in rows_of(there, f"{kind}_configs"):
             raise row.wrong(f"the receiver {name!r} uses {kind}_configs, which is not sent from here", _REACH)
-    webhooks = tuple(_webhook(row) for row in rows_of(there, "webhook_configs"))
+    webhooks = tuple(_webhook(row, own) for row in rows_of(there, "webhook_configs"))
     paged = name in policies
     return Receiver(name=name, opens=paged, policy=name if paged else "", webhooks=webhooks)
 
 
-def _webhook(line: Line) -> Webhook:
+def _webhook(line: Line, own: str) -> Webhook:
     there = line.table("url", "url_file", "send_resolved", "max_alerts", "http_config", "timeout")
     if ("url" in there) == ("url_file" in there):
         raise line.wrong("a webhook has either `url` or `url_file`", "where a secret stands in it, url_file")
     if "http_config" in there:
         _http(there["http_config"])
+    url = there["url"].read(_address) if "url" in there else ""
+    if own and urlsplit(url).netloc.rpartition("@")[2] == own:
+        raise there["url"].wrong("the webhook leads back to nvcops itself", "point it at somebody else")
     if "timeout" in there:
         there["timeout"].read(read_duration)
     return Webhook(
-        url=there["url"].read(_address) if "url" in there else "",
+        url=url,
         url_file=there["url_file"].file() if "url_file" in there else None,
         send_resolved=there["send_resolved"].flag() if "send_resolved" in there else True,
         alerts_max=there["max_alerts"].read(_count) if "max_alerts" in there else 0,
@@ -153,7 +160,11 @@ def _webhook(line: Line) -> Webhook:
 
 
 def _address(written: str) -> str:
-    if not written.startswith(("http://", "https://")) or any(character.isspace() for character in written):
+    if (
+        not written.startswith(("http://", "https://"))
+        or any(map(str.isspace, written))
+        or not urlsplit(written).netloc
+    ):
         raise ValueError("this is no address: write https://host/path")
     return written
 

@@ -10,6 +10,8 @@ from typing import Any
 import msgspec
 import pytest
 from alerts_world import NOON, platform, routing_of
+from hypothesis import given
+from hypothesis import strategies as st
 
 from nvcops.alerts.routing import Receiver, Routing, Webhook, default_routing
 from nvcops.alerts.routing_file import read_routing
@@ -167,6 +169,31 @@ def test_the_file_that_the_manifest_names_is_read_with_its_policies(tmp_path: Pa
     assert of_platform(manifest, text).receivers["oncall"].policy == "oncall"
     with pytest.raises(ManifestError, match=f"{tmp_path}/alertmanager.yml:1: "):
         of_platform(manifest, "route: {receiver: x}\nreceivers: [{name: oncall}]")
+
+
+def test_a_webhook_that_leads_back_to_us_is_a_mistake() -> None:
+    manifest = platform(routing=Path("alertmanager.yml"))
+    webhook = f"webhook_configs:\n  - url: http://u:p@{manifest.alerts.listen}/v1/alerts"
+    text = f"route: {{receiver: a}}\nreceivers:\n- name: a\n  {webhook}"
+    with pytest.raises(ManifestError, match=r"alertmanager\.yml:5: the webhook leads back to nvcops itself"):
+        of_platform(manifest, text)
+    assert of_platform(manifest, text.replace(":9780", ":9781")).receivers["a"].webhooks
+
+
+@given(st.data())
+def test_whatever_is_changed_in_a_file_it_is_read_or_its_line_is_told(data: st.DataObject) -> None:
+    lines = FILE.splitlines()
+    for _ in range(data.draw(st.integers(1, 3))):
+        number = data.draw(st.integers(0, len(lines) - 1))
+        junk = st.sampled_from(
+            ["", "- x", "  a: [", "*r", "? {a: b}", "receiver: [a]", "null", "http://[", "'", "9", "\t"]
+        )
+        cut = data.draw(st.integers(0, len(lines[number])))
+        lines[number] = lines[number][:cut] + data.draw(junk | st.text(max_size=5))
+    try:
+        assert routing_of("\n".join(lines)).receivers
+    except ManifestError as error:
+        assert error.sentence.startswith("alertmanager.yml")  # noqa: PT017 - it may as well be read
 
 
 def test_too_much_is_refused() -> None:
