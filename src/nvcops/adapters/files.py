@@ -6,6 +6,7 @@ import os
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from nvcops.core.errors import ManifestError
 from nvcops.core.manifest import Manifest, line_of, parse
@@ -115,6 +116,8 @@ class _at:  # noqa: N801 - reads as a preposition
 def _certificate_authorities(manifest: Manifest) -> Iterator[tuple[Place, Path]]:
     if manifest.database and manifest.database.ca_file:
         yield ("database", "ca_file"), manifest.database.ca_file
+    if manifest.records.ca_file:
+        yield ("records", "ca_file"), manifest.records.ca_file
     for table in ("services", "certificates"):
         for index, entry in enumerate(getattr(manifest, table)):
             if entry.ca_file is not None:
@@ -122,7 +125,7 @@ def _certificate_authorities(manifest: Manifest) -> Iterator[tuple[Place, Path]]
 
 
 def _password_files(manifest: Manifest) -> Iterator[tuple[Place, Path]]:
-    for table in ("database", "cache", "backups"):
+    for table in ("database", "cache", "backups", "records"):
         entry = getattr(manifest, table)
         if entry is not None and entry.password_file is not None:
             yield (table, "password_file"), entry.password_file
@@ -133,6 +136,18 @@ def _password_files(manifest: Manifest) -> Iterator[tuple[Place, Path]]:
     for index, probe in enumerate(manifest.watch.probes):
         if "password_file" in probe.options:
             yield ("watch", "probes", index, "options"), Path(probe.options["password_file"])
+    if manifest.alerts.token_file:
+        yield ("alerts", "token_file"), manifest.alerts.token_file
+    yield from _address_files(manifest)
+
+
+def _address_files(manifest: Manifest) -> Iterator[tuple[Place, Path]]:
+    """Where the addresses stand by which people are reached: tokens and passwords of gateways are in them."""
+    for table in ("people", "contacts"):
+        for index, one in enumerate(getattr(manifest, table)):
+            for number, contact in enumerate(one.contacts):
+                if contact.url_file is not None:
+                    yield (table, index, "contacts", number, "url_file"), contact.url_file
 
 
 def _check_authorities(file: Path) -> None:
@@ -150,6 +165,15 @@ def _why(error: OSError) -> str:
 
 def secrets(manifest: Manifest) -> list[str]:
     """Every secret that a manifest names, so that they can be kept out of what is written."""
-    tables = [table for table in (manifest.database, manifest.cache, manifest.backups) if table]
+    tables = [table for table in (manifest.database, manifest.cache, manifest.backups, manifest.records) if table]
     from_environment = [secret(None, table.password_env) for table in tables if not table.password_file]
-    return [*filter(None, from_environment), *(read_secret(file) for _, file in _password_files(manifest))]
+    from_files = [read_secret(file) for _, file in _password_files(manifest)]
+    in_addresses = [password for value in from_files if (password := _password_in(value))]
+    return [*filter(None, from_environment), *from_files, *in_addresses]
+
+
+def _password_in(address: str) -> str | None:
+    try:
+        return urlsplit(address).password
+    except ValueError:  # a secret need not be an address
+        return None

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from nvcops.adapters.files import load_manifest, read_secret, secret
+from nvcops.adapters.files import load_manifest, read_secret, secret, secrets
 from nvcops.core.errors import ManifestError
 
 TEXT = """[platform]
@@ -105,3 +105,47 @@ def test_a_password_is_its_first_line(tmp_path: Path) -> None:
     (tmp_path / "password").write_bytes(b"\xff\xfe")
     with pytest.raises(ManifestError, match="not UTF-8"):
         read_secret(tmp_path / "password")
+
+
+def test_what_is_secret_of_records_intake_and_contacts_is_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = {
+        "token": "a-token-of-the-api",
+        "sms": "twilio://sid:gateway-passw0rd@from/to",
+        "boss": "slack://T1/B2/C3",
+        "beat": "https://h.example/uuid",
+    }
+    for name, text in held.items():
+        (tmp_path / name).touch(mode=0o600)
+        (tmp_path / name).write_text(text)
+    monkeypatch.setenv("RECORDS_PASSWORD", "of-the-records")
+    written = manifest(tmp_path)
+    more = """
+[records]
+host = "db-1.example.com"
+password_env = "RECORDS_PASSWORD"
+
+[alerts]
+token_file = "token"
+
+[watch]
+heartbeat_url_file = "beat"
+
+[[people]]
+name = "dana"
+full_name = "Dana"
+roles = ["operator"]
+contacts = [{ kind = "sms", url_file = "sms" }]
+
+[[contacts]]
+name = "cto"
+title = "CTO"
+kind = "management"
+contacts = [{ kind = "chat", url_file = "boss" }]
+"""
+    written.write_text(written.read_text() + more)
+    assert {*held.values(), "of-the-records", "gateway-passw0rd"} <= set(secrets(load_manifest(written)))
+    (tmp_path / "sms").chmod(0o644)
+    with pytest.raises(ManifestError, match=r"platform.toml:\d+: url_file: .*others may read it"):
+        load_manifest(written)
