@@ -258,9 +258,7 @@ def to_look_into(reading: Reading, at: dt.datetime) -> list[tuple[Incident, str]
 
 
 @conduct(deadline="1 min", idempotent=True, attempts=3)
-def enter_cause(
-    target: Target, number: int, seen: Traces, at: dt.datetime, run: str, cause: str = ""
-) -> int:
+def enter_cause(target: Target, number: int, seen: Traces, at: dt.datetime, run: str, cause: str = "") -> int:
     """Write what was found into the incident: links, suggestions, a line. Answers how many suggestions there are."""
     with records_of(target).changing() as desk:
         incident = timeline.the(desk, number)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Sequence
 
 import msgspec
 
@@ -118,11 +119,15 @@ class Linked(msgspec.Struct, frozen=True):
 def link(desk: Desk, number: int, notice: Notice) -> Linked:
     """Enter a notice's alerts into an incident, each firing once; at most LINKED_MAX of them."""
     before = {row.key: row for row in linked(desk, number)}
-    rows = dict(before)
+    rows, unended = dict(before), defaultdict(list)
+    for row in before.values():
+        if row.ends is None:
+            unended[row.fingerprint].append(row)
     for alert in notice.firing:
         row = row_of(number, alert)
-        for old in [old for old in _of(before, row.fingerprint) if old.ends is None and old.key != row.key]:
-            rows[old.key] = msgspec.structs.replace(old, ends=alert.starts)  # its end was never told: it fires anew
+        for old in unended[row.fingerprint]:
+            if old.key != row.key:  # its end was never told: it fires anew
+                rows[old.key] = msgspec.structs.replace(old, ends=alert.starts)
         if row.key in before or len(rows) < LINKED_MAX:
             rows[row.key] = row
     for alert in notice.resolved:
@@ -135,10 +140,6 @@ def link(desk: Desk, number: int, notice: Notice) -> Linked:
         tuple(row for key, row in rows.items() if key in before and row.ends and before[key].ends is None),
         tuple(sorted(rows.values(), key=lambda row: (row.starts, row.key))),
     )
-
-
-def _of(rows: Mapping[str, IncidentAlert], fingerprint: str) -> list[IncidentAlert]:
-    return [row for row in rows.values() if row.fingerprint == fingerprint]
 
 
 def row_of(number: int, alert: Alert) -> IncidentAlert:
