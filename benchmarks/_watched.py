@@ -27,7 +27,7 @@ from nvcops.core.records import Records
 
 USERS = 50
 READY_S, SILENT_S, HEALED_S, END_S = 60.0, 4.0, 120.0, 30.0
-LOOK_S, SETTLED_S = 0.02, 8.0
+LOOK_S = 0.02
 ON_CALL = ("dana", "omar")
 ASKS = "nvcops ack "
 Question = dict[str, Any]
@@ -113,6 +113,10 @@ class Watched:
             found = reading.find(Alert, ends__isnull=True)
         return [alert for alert in found if alert.firing(schedule.now())]
 
+    def down(self) -> list[Alert]:
+        """Those of them that say what is so now: an objective's look back over hours."""
+        return [alert for alert in self.firing() if "slo" not in alert.labels]
+
     def listens(self) -> bool:
         """Whether `nvcops serve` takes alerts in."""
         return port_answers(self.lab.layout.record().ports[OPERATIONS])
@@ -194,19 +198,14 @@ def closed(watch: Watched) -> None:
         watch.nvcops("resolve", number, *over, *as_dana)
 
 
-def settled(watch: Watched) -> None:
-    """Wait until nobody has been told anything for a while."""
-    until(lambda: not watch.told(time.time() - SETTLED_S), HEALED_S, "nobody is told anything any more")
-
-
 def healed(watch: Watched, fault: Fault) -> None:
-    """Heal it, and wait until nothing fires any more."""
+    """Heal it, and wait until nothing is down any more."""
     for question in fault.heals:
         watch.ask(question)
     try:
-        until(lambda: not watch.firing(), HEALED_S, f"nothing fires after {fault.name} was healed")
+        until(lambda: not watch.down(), HEALED_S, f"nothing is down after {fault.name} was healed")
     except TimeoutError as error:
-        raise RuntimeError(f"{error}; still firing: {[alert.summary for alert in watch.firing()]}") from error
+        raise RuntimeError(f"{error}; still down: {[alert.summary for alert in watch.down()]}") from error
 
 
 def opened(watch: Watched) -> list[dict[str, Any]]:
