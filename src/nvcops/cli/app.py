@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import click
 
+from nvcops.cli.aftermath import write_postmortem
+from nvcops.cli.alerts import alerts
+from nvcops.cli.aftermath import write_postmortem
 from nvcops.cli.backups import backups, receive_wal
 from nvcops.cli.evidence import evidence
 from nvcops.cli.incidents import ack, assign, incident, incidents, note, resolve_incident
@@ -46,6 +49,8 @@ for _command in (
     assign,
     note,
     resolve_incident,
+    write_postmortem,
+    alerts,
     oncall,
     backups,
     receive_wal,

@@ -38,6 +38,8 @@ __all__ = [
     "EvidenceLater",
     "backups",
     "cadences",
+    "connected",
+    "connect",
     "find_signer",
     "load",
     "open_evidence",
@@ -100,11 +102,16 @@ class EvidenceLater:
             return log.append(entries)
 
 
-def _connected(manifest: Manifest) -> Target:
-    from nvcops.adapters.target import connect  # the drivers take longer to load than most commands to answer
+def connect(manifest: Manifest) -> Target:
+    """The platform as a procedure sees it; nothing is asked yet.
+
+    Raises:
+        ManifestError: a secret cannot be read.
+    """
+    from nvcops.adapters import target  # the drivers take longer to load than most commands to answer
     from nvcops.wiring.alarm import DeskAlarm
 
-    return replace(connect(manifest), alarm=DeskAlarm(manifest))
+    return replace(target.connect(manifest), alarm=DeskAlarm(manifest))
 
 
 def backups(manifest: Manifest) -> Backups:
@@ -144,7 +151,7 @@ def open_records(manifest: Manifest) -> closing[Records]:
 
 def open_runs(manifest: Manifest, *, notify: Notify, kind: str = "cli") -> Runs:
     """The platform's runs. It connects to the platform and opens the evidence when they are needed."""
-    return Runs(manifest, lambda: _connected(manifest), lambda: open_evidence(manifest), notify=notify, kind=kind)
+    return Runs(manifest, lambda: connect(manifest), lambda: open_evidence(manifest), notify=notify, kind=kind)
 
 
 def watch(manifest: Manifest, records: Records, notify: Notify) -> Watch:
@@ -155,7 +162,7 @@ def watch(manifest: Manifest, records: Records, notify: Notify) -> Watch:
     """
     from nvcops.wiring.watch import Watch
 
-    return Watch(manifest, _connected(manifest), records, notify)
+    return Watch(manifest, connect(manifest), records, notify)
 
 
 def server(

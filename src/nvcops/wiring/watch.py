@@ -11,6 +11,8 @@ from functools import cached_property
 
 from nvcops.adapters.files import routing_text
 from nvcops.adapters.heartbeat import Heartbeat
+from nvcops.adapters.metrics.looks import LookSeries
+from nvcops.adapters.metrics.scrape import metrics_store
 from nvcops.adapters.outbox.sender import Sender
 from nvcops.adapters.probes import open_prober
 from nvcops.adapters.runs.serve import Job, Life
@@ -29,6 +31,7 @@ from nvcops.core.manifest import Manifest
 from nvcops.core.oncall import Message
 from nvcops.core.records import Desk, Records
 from nvcops.core.target import Target
+from nvcops.core.watch import Look
 from nvcops.health.watch import probes_of
 from nvcops.incidents import cause, measuring, status_page
 from nvcops.oncall import deadman
@@ -51,6 +54,7 @@ class Watch:
         self._target = target
         self._notify = notify
         self._probes = probes_of(manifest)
+        self._series = LookSeries(metrics_store(manifest), self._probes, manifest.metrics.interval)
         self._evaluator: Evaluator | None = None
         self._instance = f"{platform.node()}/{manifest.alerts.listen or os.getpid()}"
 
@@ -75,6 +79,8 @@ class Watch:
             ("runs", _RUNS_EVERY_S, self._look_at_runs),
             ("incidents", _INCIDENTS_EVERY_S, self._look_at_incidents),
         ]
+        if self._probes:
+            found.append((self._series.name, self._series.interval_s, self._series))
         if watch.enabled:
             found.append(("rules", self.manifest.metrics.interval, self._judge))
         if incidents.status_page is not None:
@@ -89,7 +95,12 @@ class Watch:
     def _look(self, stop: threading.Event) -> None:
         watchman = Watchman(self._probes, self.manifest)
         prober = open_prober(self.manifest, self._probes)
-        prober.run(stop, lambda looks: self.engine.offer(watchman.hear(looks)))
+
+        def told(looks: Sequence[Look]) -> None:
+            self.engine.offer(watchman.hear(looks))
+            self._series.hear(looks)
+
+        prober.run(stop, told)
 
     def _judge(self) -> None:
         """Evaluate the rules on what was scraped; what fired before this process goes on firing."""
