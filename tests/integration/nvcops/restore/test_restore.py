@@ -317,6 +317,23 @@ def test_what_does_not_hold_is_seen(own: RestoreWorld, damage: Damage, where: st
     assert any(says in broken.sentence for broken in getattr(seen, where).broken)
 
 
+def test_a_copy_subscribes_to_nothing(own: RestoreWorld) -> None:
+    """What a publisher sends to the copy, the live server would never get."""
+    own.world.execute("CREATE SUBSCRIPTION live CONNECTION 'port=1' PUBLICATION other WITH (connect = false)")
+    own.world.execute("ALTER SUBSCRIPTION live ENABLE")
+    own.received()
+    plan = own.plan(purpose=Purpose.DRILL)
+    own.restores.unpack(plan)
+    own.restores.replay(plan)
+    asked = "SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'logical replication%'"
+    assert own.world.execute(asked)[0][0] >= 1
+    clone = own.restores._clone(plan)
+    with clone.running(deadline_s=60) as conninfo, psycopg.connect(conninfo, dbname="postgres") as session:
+        assert session.execute("SELECT subenabled FROM pg_subscription").fetchall() == [(True,)]
+        assert session.execute(asked).fetchall() == [(0,)]
+    own.restores.discard(plan)
+
+
 def test_an_index_that_lacks_a_row_is_seen(own: RestoreWorld) -> None:
     plan = own.plan(purpose=Purpose.DRILL)
     own.restores.unpack(plan)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import datetime as dt
 from pathlib import Path
+from types import SimpleNamespace
 
 import msgspec
 import pytest
 
-from nvcops.core.backups import PlatformPoint, RestoreTarget
+from nvcops.core.backups import PlatformPoint, ReceiverState, RestoreTarget
 from nvcops.core.checks import Finding, Verdict
 from nvcops.core.manifest import Limits, Person, parse
 from nvcops.core.restores import Broken, Ledger, Looked, Purpose, RestorePlan, Verification
 from nvcops.core.runs import verdict_of
+from nvcops.recovery import damage
 from nvcops.recovery.damage import Backed, Damage, FilesLost, Part, Service, parts_of
 from nvcops.recovery.disaster import Story, Took, findings, lost_in_words, plan_in_words, summary
 from nvcops.recovery.forecast import Forecast
@@ -179,3 +181,20 @@ def test_somebody_without_a_key_can_approve_nothing() -> None:
     dana = Person(name="dana", full_name="Dana", roles=("operator",), ssh_keys=("a",))
     omar = Person(name="omar", full_name="Omar", roles=("approver",))
     assert people_finding([dana, omar]).verdict is Verdict.CRITICAL
+
+
+@pytest.mark.parametrize(
+    ("state", "said"),
+    [
+        (ReceiverState(running=True, slot="nvcops", slot_active=True), ""),
+        (ReceiverState(running=True), ""),  # an archiver, which has no slot
+        (ReceiverState(running=True, slot="nvcops", trouble="the disk is full"), "the disk is full"),
+        (ReceiverState(running=False, trouble="the receiver does not run"), "the receiver does not run"),
+    ],
+)
+def test_a_receiver_that_runs_and_receives_nothing_is_not_well(
+    monkeypatch: pytest.MonkeyPatch, state: ReceiverState, said: str
+) -> None:
+    monkeypatch.setattr(damage, "_RECEIVER_S", 0.0)
+    target = SimpleNamespace(backups=SimpleNamespace(receiver=lambda: state), clients=None)
+    assert damage.service(target, NOON, NOON).receiver_trouble == said  # type: ignore[arg-type]
