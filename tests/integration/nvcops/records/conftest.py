@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+sys.path.insert(0, str(Path(__file__).parent))
+
+from records_places import in_a_file, on_a_server
+
 from nvclab.parts import postgres
 from nvcops.adapters.records import open_records
-from nvcops.core.manifest import EvidenceEntry, Manifest, Platform
-from nvcops.core.manifest.operations import RecordsEntry
+from nvcops.core.manifest import Manifest
 from nvcops.core.records import Records
 
 Opened = Callable[[], Records]
@@ -21,29 +25,6 @@ Opened = Callable[[], Records]
 def server() -> Iterator[postgres.Postgres]:
     with postgres.temporary() as running:
         yield running
-
-
-def in_a_file(folder: Path) -> Manifest:
-    return Manifest(
-        platform=Platform(name="t", title="T", state=folder / "state"), evidence=EvidenceEntry(origin="t.example.com/o")
-    )
-
-
-def on_a_server(folder: Path, server: postgres.Postgres) -> Manifest:
-    """A database of its own, named after the folder."""
-    name = f"t_{abs(hash(folder))}"
-    with server.connect() as connection:
-        connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
-        connection.execute(f'CREATE DATABASE "{name}"')
-    password = folder / "password"
-    password.touch(mode=0o600)
-    password.write_text(server.password)
-    entry = RecordsEntry(host="127.0.0.1", port=server.port, name=name, user="postgres", password_file=password)
-    return Manifest(
-        platform=Platform(name="t", title="T", state=folder / "state"),
-        evidence=EvidenceEntry(origin="t.example.com/o"),
-        records=entry,
-    )
 
 
 @pytest.fixture(params=["file", "server"])
@@ -69,11 +50,3 @@ def opened(manifest: Manifest) -> Iterator[Opened]:
 @pytest.fixture
 def records(opened: Opened) -> Records:
     return opened()
-
-
-@pytest.fixture
-def file_records(tmp_path: Path) -> Iterator[Records]:
-    records = open_records(in_a_file(tmp_path))
-    yield records
-    with suppress(Exception):
-        records.close()

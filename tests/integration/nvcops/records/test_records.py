@@ -14,7 +14,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from examples import LATER, T, alert, all_kinds, message
+from records_examples import LATER, T, alert, all_kinds, message
 
 from nvcops.adapters.evidence.log import open_log
 from nvcops.core.alerts import Alert, Category, Group

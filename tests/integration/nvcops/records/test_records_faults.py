@@ -17,9 +17,9 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from examples import alert
+from records_examples import alert
+from records_places import in_a_file, on_a_server
 
-from conftest import in_a_file, on_a_server
 from nvclab.parts import postgres
 from nvcops.adapters.records import open_records, places
 from nvcops.core.alerts import Alert
@@ -104,7 +104,7 @@ from pathlib import Path
 sys.path.insert(0, {here!r})
 if os.geteuid() == 0:
     os.setgroups([]); os.setgid(65534); os.setuid(65534)
-from conftest import in_a_file
+from records_places import in_a_file
 from nvcops.adapters.records import open_records
 from nvcops.core.errors import StateError
 try:
