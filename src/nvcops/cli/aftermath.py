@@ -18,6 +18,7 @@ from nvcops.core import schedule
 from nvcops.core.errors import UsageError
 from nvcops.core.incidents import ActionItem, Clock
 from nvcops.core.manifest import Manifest
+from nvcops.core.runs import RunRecord
 from nvcops.incidents import actions, checklists, clocks, drafts, postmortem, timeline
 from nvcops.incidents.checklists import Line
 from nvcops.incidents.impact import Impact, impact
@@ -28,7 +29,7 @@ _TEXT_BYTES_MAX = 1 << 20
 
 def cost(manifest: Manifest, number: int) -> Impact:
     """What an incident cost so far, from the platform's own figures."""
-    target = wiring.connected(manifest)
+    target = wiring.connect(manifest)
     with wiring.open_records(manifest) as records, records.reading() as reading:
         found = timeline.the(reading, number)
     return impact(target, found, schedule.now())
@@ -115,7 +116,7 @@ def state_fact(
 @click.option("--since", help='When it was determined, classified or known, as "2026-11-24 09:00"; default: now.')
 @target_option
 @json_option
-def begin_clock(
+def begin_clock(  # noqa: PLR0913, PLR0917 - the flags of a command line
     number: int,
     rule: str,
     reason: str,
@@ -250,15 +251,19 @@ def close_action(
         raise UsageError("an action item closes by a run or by an attestation", hint="--run RUN, or --note TEXT")
     said = f"{item}: {run_id or note}"
     with deciding(target_path, (person, key), f"incident/{item.partition('-')[0]}", "action-done", said) as by:
-        words = {"manifest": by.manifest, "person": by.person, "at": by.at}
         if run_id is None:
-            done = actions.attest(by.desk, item, note=note or "", **words)
+            done = actions.attest(by.desk, item, manifest=by.manifest, note=note or "", person=by.person, at=by.at)
         else:
-            journal = wiring.connected(by.manifest).runs
-            if journal is None:
-                raise UsageError("no runs are kept here", hint="--note TEXT")
-            done = actions.close_by_run(by.desk, item, journal.run(run_id), **words)
+            run = _run(by.manifest, run_id)
+            done = actions.close_by_run(by.desk, item, run, manifest=by.manifest, person=by.person, at=by.at)
     _item(done, as_json)
+
+
+def _run(manifest: Manifest, run: str) -> RunRecord:
+    journal = wiring.connect(manifest).runs
+    if journal is None:
+        raise UsageError("no runs are kept here", hint="--note TEXT")
+    return journal.run(run)
 
 
 def _item(item: ActionItem, as_json: bool) -> None:

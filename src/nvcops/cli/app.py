@@ -6,7 +6,6 @@ import click
 
 from nvcops.cli.aftermath import write_postmortem
 from nvcops.cli.alerts import alerts
-from nvcops.cli.aftermath import write_postmortem
 from nvcops.cli.backups import backups, receive_wal
 from nvcops.cli.evidence import evidence
 from nvcops.cli.incidents import ack, assign, incident, incidents, note, resolve_incident

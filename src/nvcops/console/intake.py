@@ -14,28 +14,23 @@ from nvcops.console.served import served
 router = Router(tags=["alerts"])
 
 
-def _take(said: list[Said]) -> dict[str, Any]:
+def take(said: list[Said]) -> dict[str, Any]:
+    """Take alerts in; which they were."""
     served().take(said)
     return {"taken": len(said), "fingerprints": sorted({one.fingerprint for one in said})}
-
-
-@router.post("/api/v2/alerts", summary="Alertmanager's API: a Prometheus may use this as its Alertmanager")
-def alertmanager(request: HttpRequest) -> dict[str, Any]:
-    """Alerts as a Prometheus posts them."""
-    return _take(intake.parse_alertmanager(request.body))
 
 
 @router.post("/v1/webhook/alertmanager", summary="The webhook of an Alertmanager, version 4")
 def webhook(request: HttpRequest) -> dict[str, Any]:
     """Notifications of an Alertmanager."""
-    return _take(intake.parse_webhook(request.body))
+    return take(intake.parse_webhook(request.body))
 
 
 @router.post("/v2/enqueue", summary="PagerDuty's Events API, version 2", response={202: dict[str, str]})
 def pagerduty(request: HttpRequest) -> Status[dict[str, str]]:
     """An event as PagerDuty's clients send it; the answer is PagerDuty's too."""
     said = intake.parse_pagerduty(request.body)
-    _take(said)
+    take(said)
     key = said[0].identity.get("key", "") or said[0].fingerprint
     return Status(202, {"status": "success", "message": "Event processed", "dedup_key": key})
 
@@ -43,10 +38,10 @@ def pagerduty(request: HttpRequest) -> Status[dict[str, str]]:
 @router.post("/v1/events", summary="CloudEvents 1.0: structured, a batch, or binary")
 def cloudevents(request: HttpRequest) -> dict[str, Any]:
     """CloudEvents."""
-    return _take(intake.parse_cloudevents(request.body, dict(request.headers)))
+    return take(intake.parse_cloudevents(request.body, dict(request.headers)))
 
 
 @router.post("/v1/alerts", summary="Plain JSON: an object or a list of them, with a name and what else is known")
 def plain(request: HttpRequest) -> dict[str, Any]:
     """Plain JSON."""
-    return _take(intake.parse_plain(request.body))
+    return take(intake.parse_plain(request.body))

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from ninja import Router, Schema, Status
 
 from nvcops.console.served import Served, served
@@ -15,6 +15,7 @@ from nvcops.core import schedule
 from nvcops.core.incidents import ActionItem, Clock, Incident, IncidentAlert, IncidentState, Role, Severity
 from nvcops.core.records import Desk
 from nvcops.incidents import leading, opening, timeline
+from nvcops.oncall import ical
 from nvcops.oncall.rotation import on_call, standing_overrides
 
 router = Router(tags=["incidents"])
@@ -227,6 +228,16 @@ def close(request: HttpRequest, number: int, said: ByWhom) -> Any:
         "close",
         lambda desk, platform, at: leading.close(desk, number, manifest=platform.manifest, person=said.person, at=at),
     )
+
+
+@router.get("/v1/oncall.ics", openapi_extra={"responses": {"200": {"content": {"text/calendar": {}}}}})
+def calendar(request: HttpRequest, rotation: str = "", person: str = "") -> HttpResponse:
+    """The shifts as a calendar to subscribe to: of a rotation, a person, or all."""
+    at, platform = schedule.now(), served()
+    with platform.records.reading() as reading:
+        overrides = standing_overrides(reading, at)
+    data = ical.feed(platform.manifest, overrides, at=at, rotation=rotation, person=person)
+    return HttpResponse(data, content_type="text/calendar; charset=utf-8")
 
 
 @router.get("/v1/oncall")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import socket
 import threading
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -83,7 +84,10 @@ def _django() -> Any:
     settings.ALLOWED_HOSTS = ["*"]  # the token is who may; the name of the host says nothing
     settings.MIDDLEWARE = ["django.middleware.security.SecurityMiddleware"]
     settings.DATA_UPLOAD_MAX_MEMORY_SIZE = None  # it is limited before Django sees it
+    logging.getLogger("django.request").setLevel(logging.ERROR)  # what a client does wrong is told to the client
     from django.core.handlers.asgi import ASGIHandler
+
+    import nvcops.console.urls  # noqa: F401 - what is wrong with it is known now, not at the first request
 
     return ASGIHandler()
 

@@ -38,7 +38,6 @@ __all__ = [
     "EvidenceLater",
     "backups",
     "cadences",
-    "connected",
     "connect",
     "find_signer",
     "load",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import socket
 import threading
 import time
@@ -227,6 +228,38 @@ def test_an_incident_is_led_over_http(opened: Opened) -> None:
         event["kind"] for event in whole["timeline"]
     }
     assert client.get("/v1/oncall").json() == {}
+
+
+def test_silences_come_and_go_as_alertmanagers_clients_know_it(opened: Opened) -> None:
+    client = opened().client
+    said = {
+        "matchers": [{"name": "service", "value": "bank|shop", "isRegex": True}],
+        "startsAt": "2026-01-01T00:00:00Z",
+        "endsAt": (dt.datetime.now(dt.UTC) + dt.timedelta(hours=2)).isoformat(),
+        "createdBy": "dana",
+        "comment": "a test of the power",
+    }
+    made = client.post("/api/v2/silences", json=said)
+    assert made.status_code == 200, made.text
+    (there,) = client.get("/api/v2/silences").json()
+    assert (there["id"], there["createdBy"], there["status"]) == (
+        made.json()["silenceID"],
+        "dana",
+        {"state": "active"},
+    )
+    assert there["matchers"] == [{"name": "service", "value": "bank|shop", "isRegex": True, "isEqual": True}]
+    assert client.post("/api/v2/silences", json={**said, "createdBy": "nobody"}).status_code == 403
+    assert client.post("/api/v2/silences", json={**said, "matchers": []}).status_code == 400
+    assert client.delete(f"/api/v2/silence/{there['id']}").status_code == 200
+    assert client.get("/api/v2/silences").json() == []
+    assert client.delete("/api/v2/silence/unknown").status_code == 404
+    assert client.get("/api/v2/alerts").json() == []
+
+
+def test_the_roster_is_a_calendar(opened: Opened) -> None:
+    answer = opened().client.get("/v1/oncall.ics")
+    assert answer.headers["content-type"].startswith("text/calendar")
+    assert answer.text.startswith("BEGIN:VCALENDAR")
 
 
 def test_an_address_that_is_taken_is_a_sentence(tmp_path: Path) -> None:
