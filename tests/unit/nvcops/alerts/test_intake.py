@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nvcops.alerts import intake
@@ -116,6 +116,7 @@ JSON = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(JSON, st.sampled_from([*FORMS, "cloudevents"]))
 def test_whatever_is_sent_is_taken_or_refused_in_a_sentence(body: Any, form: str) -> None:
     headers = {"content-type": "application/cloudevents+json"}
@@ -126,6 +127,7 @@ def test_whatever_is_sent_is_taken_or_refused_in_a_sentence(body: Any, form: str
     assert all(one.labels and one.source for one in said)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200), st.sampled_from([*FORMS.values()]))
 def test_whatever_bytes_are_sent_are_taken_or_refused(body: bytes, parse: Callable[[bytes], list[intake.Said]]) -> None:
     with contextlib.suppress(UsageError):

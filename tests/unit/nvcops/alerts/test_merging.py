@@ -6,7 +6,7 @@ import datetime as dt
 
 import pytest
 from alerts_world import at, said
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nvcops.alerts.merging import REMEMBERED, merge
@@ -86,6 +86,7 @@ MESSAGES = [
 ]
 
 
+@settings(deadline=None)
 @given(st.permutations([*MESSAGES, *MESSAGES]))
 def test_in_whatever_order_and_how_often_a_firing_and_its_end_arrive_it_is_over(
     messages: list[tuple[Said, dt.datetime]],

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 from alerts_world import NOON, platform, routing_of
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nvcops.alerts.routing import Receiver, Routing, Webhook, default_routing
@@ -180,6 +180,7 @@ def test_a_webhook_that_leads_back_to_us_is_a_mistake() -> None:
     assert of_platform(manifest, text.replace(":9780", ":9781")).receivers["a"].webhooks
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_whatever_is_changed_in_a_file_it_is_read_or_its_line_is_told(data: st.DataObject) -> None:
     lines = FILE.splitlines()

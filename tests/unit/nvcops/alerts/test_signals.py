@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 from alerts_world import Office, at, platform
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nvcops.alerts.said import Said
@@ -123,6 +123,7 @@ def test_from_the_first_bad_look_to_the_page_passes_one_interval(watchman: Watch
     assert page.summary.endswith(" bank-1 does not answer as it should: refused")
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from(["good", "bad", "unknown"]), max_size=60))
 def test_what_is_said_follows_from_the_streaks_of_known_looks(looks: list[str]) -> None:
     watchman, known, down = Watchman([PROBE], platform()), [], None

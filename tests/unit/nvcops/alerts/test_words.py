@@ -7,7 +7,7 @@ import datetime as dt
 import msgspec
 import pytest
 from alerts_world import NOON, at
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nvcops.alerts import timing
@@ -61,11 +61,13 @@ NAMES = st.text(st.characters(categories=["L", "Nd"], include_characters="_"), m
 VALUES = st.text(st.characters(exclude_categories=["C", "Z"], include_characters=" \n"), max_size=20)
 
 
+@settings(deadline=None)
 @given(st.lists(st.builds(Matcher, NAMES, st.sampled_from(["=", "!="]), VALUES), max_size=5))
 def test_what_is_written_is_read_back(matchers: list[Matcher]) -> None:
     assert parse_matchers("{" + ",".join(map(str, matchers)) + "}") == tuple(matchers)
 
 
+@settings(deadline=None)
 @given(st.text(max_size=40))
 def test_whatever_is_written_is_read_or_refused(written: str) -> None:
     try:
