@@ -22,6 +22,7 @@ from nvcops.adapters.logs import Format, LogFiles, PostgresFormat, ServiceFormat
 from nvcops.adapters.metrics.scrape import metrics_store
 from nvcops.adapters.postgres import PostgresServer
 from nvcops.adapters.programs import Programs
+from nvcops.adapters.prometheus import PrometheusMetrics
 from nvcops.adapters.records.later import LaterRecords
 from nvcops.adapters.roles import PrimaryNow, Roles, StandbysNow
 from nvcops.adapters.runs.history import RunJournal
@@ -29,7 +30,7 @@ from nvcops.adapters.valkey import ValkeyServer
 from nvcops.core.backups import Backups
 from nvcops.core.cluster import Control
 from nvcops.core.manifest import Manifest, ProxyEntry
-from nvcops.core.target import Database, Target
+from nvcops.core.target import Database, Metrics, Target
 
 
 def connect(manifest: Manifest) -> Target:
@@ -48,7 +49,7 @@ def connect(manifest: Manifest) -> Target:
         cache=ValkeyServer.of(manifest.cache) if manifest.cache else None,
         proxy=_haproxy(manifest.proxy) if manifest.proxy else None,
         host=LocalHost(manifest.disks, manifest.certificates),
-        metrics=metrics_store(manifest),
+        metrics=_metrics(manifest),
         logs=LogFiles(_logs(manifest)),
         control=control,
         backups=open_backups(manifest) if manifest.backups else None,
@@ -119,6 +120,12 @@ def _clients(manifest: Manifest, cluster: GuardedPatroni | None) -> JournalledCl
     return JournalledClients(
         entry=journal, database=PrimaryNow(Roles(cluster, servers, entry.primary.name)) if cluster else primary
     )
+
+
+def _metrics(manifest: Manifest) -> Metrics:
+    """Our own file; what a Prometheus has of the services is read from there."""
+    own, url = metrics_store(manifest), manifest.watch.prometheus
+    return PrometheusMetrics.at(url, own) if url else own
 
 
 def _haproxy(entry: ProxyEntry) -> HAProxy:
