@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from nvcops.alerts.said import Said
 from nvcops.core.alerts import ALERTNAME, Category
@@ -101,6 +101,17 @@ def undeliverable(message: Message) -> Said:
             "summary": f"{message.to} could not be told: {message.subject[:200]}",
             "error": message.error[:300],
         },
+        source=SOURCE,
+        lasts=False,
+    )
+
+
+def condition_said(labels: Mapping[str, str], summary: str, starts: dt.datetime) -> Said:
+    """A condition of our own that holds since `starts`: said again while it does."""
+    return Said(
+        labels={**labels, "kind": "nvcops"},
+        annotations={"summary": summary},
+        starts=starts,
         source=SOURCE,
         lasts=False,
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import os
 import platform
 import threading
 from collections.abc import Callable, Sequence
@@ -19,7 +18,7 @@ from nvcops.adapters.runs.serve import Job, Life
 from nvcops.adapters.status_page import publish
 from nvcops.alerts import desk as alerts
 from nvcops.alerts.evaluate import SOURCE, Evaluator
-from nvcops.alerts.own import beats_said, runs_said, undeliverable
+from nvcops.alerts.own import beats_said, condition_said, runs_said, undeliverable
 from nvcops.alerts.routing import Routing, Webhook
 from nvcops.alerts.routing_file import routing_of
 from nvcops.alerts.rules import rules_of
@@ -35,11 +34,13 @@ from nvcops.core.watch import Look
 from nvcops.health.watch import probes_of
 from nvcops.incidents import cause, measuring, status_page
 from nvcops.oncall import deadman
+from nvcops.oncall.concerns import concerns
 from nvcops.wiring.engine import Engine
 
 _DRAIN_EVERY_S = 2.0
 _STATUS_EVERY_S = 5.0
 _RUNS_EVERY_S = 15.0
+_PAGING_EVERY_S = 15.0
 _INCIDENTS_EVERY_S = 5.0
 _RUNS_SEEN = dt.timedelta(days=8)  # a weekly procedure has run once in it
 
@@ -56,7 +57,7 @@ class Watch:
         self._probes = probes_of(manifest)
         self._series = LookSeries(metrics_store(manifest), self._probes, manifest.metrics.interval)
         self._evaluator: Evaluator | None = None
-        self._instance = f"{platform.node()}/{manifest.alerts.listen or os.getpid()}"
+        self._instance = f"{platform.node()}/{manifest.alerts.listen or manifest.platform.state}"
 
     @cached_property
     def routing(self) -> Routing:
@@ -77,6 +78,7 @@ class Watch:
         found: list[Job] = [
             ("evidence of alerts", _DRAIN_EVERY_S, lambda: self.records.drain(log)),
             ("runs", _RUNS_EVERY_S, self._look_at_runs),
+            ("paging", _PAGING_EVERY_S, self._look_at_paging),
             ("incidents", _INCIDENTS_EVERY_S, self._look_at_incidents),
         ]
         if self._probes:
@@ -122,6 +124,12 @@ class Watch:
         cause.look_into(self._target, at)
         measuring.look_again(self._target, at)
         self.engine.wake()
+
+    def _look_at_paging(self) -> None:
+        """Pages that nobody answers, and rotations that nobody has, are alerts for as long as that is so."""
+        with self.records.reading() as reading:
+            found = concerns(reading, manifest=self.manifest, at=schedule.now())
+        self.engine.offer([condition_said(one.labels, one.summary, one.starts) for one in found])
 
     def _beat(self, stop: threading.Event) -> None:
         """Leave a sign of life for the other instances, and look for theirs; say good-bye at the end."""
