@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -11,6 +11,7 @@ from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from nvcops.adapters.evidence.outbox import enqueue
+from nvcops.adapters.records import asking
 from nvcops.adapters.records.columns import INDEXED_BYTES_MAX
 from nvcops.adapters.records.models import KINDS, Kind
 from nvcops.core.errors import UsageError
@@ -29,18 +30,25 @@ class OpenReading:
 
     def get(self, kind: type[R], key: str | int) -> R | None:
         """The record of a kind with a key."""
-        return next(iter(self.find(kind, limit=1, pk=key)), None)
+        of_key: dict[str, Any] = {KINDS[kind].key: key}
+        return next(iter(self.find(kind, limit=1, **of_key)), None)
 
     def find(self, kind: type[R], /, *, order: str = "", limit: int = FOUND_MAX, **where: Any) -> list[R]:
         """Records of a kind, at most `limit`."""
         table = KINDS[kind]
-        wanted = (order, table.key) if order else (table.key,)
-        rows = rows_of(table, self._connection).filter(**where).order_by(*wanted)
-        return list(_read(kind, table, rows.values_list(*(column.name for column in table.columns))[:limit]))
+        rows = self._rows(asking.select(table, self._connection, where, order, limit))
+        return list(_read(kind, table, rows, asking.readers(table, self._connection)))
 
     def count(self, kind: type[R], /, **where: Any) -> int:
         """How many there are."""
-        return rows_of(KINDS[kind], self._connection).filter(**where).count()
+        ((number,),) = self._rows(asking.count(KINDS[kind], self._connection, where))
+        return int(number)
+
+    def _rows(self, statement: tuple[str, list[Any]]) -> list[tuple[Any, ...]]:
+        with self._connection.cursor() as cursor:
+            cursor.execute(*statement)
+            rows: list[tuple[Any, ...]] = cursor.fetchall()
+            return rows
 
 
 class OpenDesk(OpenReading):
@@ -82,7 +90,7 @@ class OpenDesk(OpenReading):
         names = ", ".join(quoted(column.name) for column in table.columns)
         row = f"({', '.join(['%s'] * len(table.columns))})"
         head = f"INSERT INTO {quoted(table.table)} ({names}) VALUES "  # noqa: S608 - names of ours
-        writers, written = self._writers(table), 0
+        writers, written = asking.writers(table.columns, self._connection), 0
         with self._connection.cursor() as cursor:
             for some in _by(_AT_ONCE, list(records)):
                 values = [value for record in some for value in _written(record, table, writers)]
@@ -91,15 +99,6 @@ class OpenDesk(OpenReading):
                 )
                 written += cursor.rowcount
         return written
-
-    def _writers(self, table: Kind) -> list[Callable[[Any], Any] | None]:
-        """What is done to the values of each column for this database."""
-        operations = self._connection.ops
-        moments: dict[Any, Callable[[Any], Any]] = {
-            models.DateTimeField: operations.adapt_datetimefield_value,
-            models.DateField: operations.adapt_datefield_value,
-        }
-        return [_both(column.write, moments.get(column.field)) for column in table.columns]
 
 
 def rows_of(table: Kind, connection: BaseDatabaseWrapper) -> models.QuerySet[Any]:
@@ -112,13 +111,7 @@ def _in_place_of(table: Kind, connection: BaseDatabaseWrapper) -> str:
     return "DO UPDATE SET " + ", ".join(f"{quoted(c.name)} = excluded.{quoted(c.name)}" for c in table.columns[1:])
 
 
-def _both(first: Callable[[Any], Any] | None, then: Callable[[Any], Any] | None) -> Callable[[Any], Any] | None:
-    if first is None or then is None:
-        return first or then
-    return lambda value: then(first(value))
-
-
-def _written(record: msgspec.Struct, table: Kind, writers: Sequence[Callable[[Any], Any] | None]) -> list[Any]:
+def _written(record: msgspec.Struct, table: Kind, writers: Sequence[asking.Change | None]) -> list[Any]:
     values = [
         value if value is None or write is None else write(value)
         for value, write in zip(msgspec.structs.astuple(record), writers, strict=True)
@@ -138,9 +131,10 @@ def _check_length(table: Kind, place: int, text: str) -> None:
         )
 
 
-def _read(kind: type[R], table: Kind, rows: Iterable[tuple[Any, ...]]) -> Iterator[R]:
+def _read(
+    kind: type[R], table: Kind, rows: Iterable[tuple[Any, ...]], reads: Sequence[tuple[int, asking.Change]]
+) -> Iterator[R]:
     names = [column.name for column in table.columns]
-    reads = [(place, column.read) for place, column in enumerate(table.columns) if column.read is not None]
     for row in rows:
         values = list(row)
         for place, read in reads:

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -74,6 +75,23 @@ def test_what_is_asked_for_is_found(records: Records) -> None:
         assert [one.fingerprint for one in desk.find(Alert)] == sorted(one.fingerprint for one in fired)
         assert desk.remove(Alert, [fired[0].fingerprint, "none"]) == 1
         assert desk.get(Alert, fired[0].fingerprint) is None
+
+
+def test_what_has_no_value_comes_first_in_both(records: Records) -> None:
+    fired = [alert(n, ends=LATER + n * SECOND if n % 2 else None) for n in range(6)]
+    with records.changing() as desk:
+        desk.put(*fired)
+        assert [one.ends is None for one in desk.find(Alert, order="ends")] == [True] * 3 + [False] * 3
+        assert [one.ends is None for one in desk.find(Alert, order="-ends")] == [False] * 3 + [True] * 3
+        assert desk.find(Alert, fingerprint__in=[]) == []
+        prints = [one.fingerprint for one in fired]
+        assert desk.count(Alert, fingerprint__in=prints + [f"{n}" for n in range(20_000)]) == 6
+
+
+@pytest.mark.parametrize("where", [{"nothing": 1}, {"times__like": "1"}, {"order": "nothing"}])
+def test_a_question_that_makes_no_sense_is_a_mistake(records: Records, where: dict[str, Any]) -> None:
+    with records.reading() as reading, pytest.raises(UsageError):
+        reading.find(Alert, **where)
 
 
 def test_numbers_follow_one_another(records: Records) -> None:
