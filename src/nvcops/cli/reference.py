@@ -17,9 +17,14 @@ import msgspec
 
 from nvcops import wiring
 from nvcops.core import errors, manifest
+from nvcops.core.alerts import Category
 from nvcops.core.checks import Check
+from nvcops.core.incidents import Role, Severity
 from nvcops.core.procedures import Procedure, runbook
 from nvcops.core.units import Count, Quantity
+from nvcops.incidents import clocks
+from nvcops.incidents.checklists import HOW, PHASES
+from nvcops.incidents.severity import RULES
 
 ROOT = Path(__file__).parents[3]
 _WRITTEN = "Written from the code by `make docs`; edit the code."
@@ -68,7 +73,41 @@ def documents() -> Iterator[tuple[Path, str]]:
     yield reference / "errors.md", _page("Errors", _errors())
     yield reference / "settings.md", _page("Settings of platform.toml", _settings())
     yield reference / "cli.md", _page("Command line", _commands())
-    yield ROOT / "docs" / "operations" / "OPERATIONS_RUNBOOK.md", _page("Operations runbook", _runbook())
+    operations = ROOT / "docs" / "operations"
+    yield operations / "OPERATIONS_RUNBOOK.md", _page("Operations runbook", _runbook())
+    yield operations / "INCIDENT_RESPONSE.md", _page("Incident response", _incident_response())
+
+
+def _incident_response() -> Iterator[str]:
+    file = ROOT / "platforms" / "nvc-bank" / "platform.toml"
+    example = manifest.parse(file.read_text(encoding="utf-8"), file)
+    yield "How an incident is led here, from the first sign to the last action item. The times are those of the example"
+    yield "`platforms/nvc-bank/platform.toml`; a platform says its own.\n"
+    yield "## Severity levels\n"
+    yield "Inferred from what is seen - burn rates, probes, the payments' success, data and security - and again"
+    yield "as that changes, with its reasons; a person may override it: `nvcops incident severity N P1 --reason ...`.\n"
+    yield "| severity | response begins within |\n|---|---|"
+    for severity in Severity:
+        within = getattr(example.incidents.respond, severity.lower())
+        yield f"| {severity} | {within or 'at once'} |"
+    yield "\n| sign | is called |\n|---|---|"
+    yield from (f"| `{signal}` | {rule.title} |" for signal, rule in RULES.items())
+    yield ""
+    yield "## Alert categories\n"
+    yield "| category | acknowledged within, else the next is asked |\n|---|---|"
+    yield from (f"| {name} | {getattr(example.alerts.acknowledge, name)} |" for name in Category)
+    yield "\n## The five phases\n"
+    for phase, items in PHASES.items():
+        yield f"### {phase}\n"
+        yield from (f"- [ ] {item}{': ' + HOW[item] if item in HOW else ''}" for item in items)
+        yield ""
+    yield "`nvcops incident checklist N` shows them as they stand, `nvcops incident tick N ITEM` ticks one.\n"
+    yield "## Roles\n"
+    yield from (f"* {role}" for role in Role)
+    yield "\n`nvcops assign N ROLE WHO` gives one to somebody, who is told.\n"
+    yield "## Regulators\n"
+    yield "| report | what it is | its clock begins with |\n|---|---|---|"
+    yield from (f"| `{rule.name}` | {rule.title} | {rule.begins} |" for rule in clocks.RULES.values())
 
 
 def _page(title: str, lines: Iterator[str]) -> str:

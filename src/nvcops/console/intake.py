@@ -10,13 +10,20 @@ from ninja import Router, Status
 from nvcops.alerts import intake
 from nvcops.alerts.said import Said
 from nvcops.console.served import served
+from nvcops.core.errors import NvcopsError
+
+
+class TooManyError(NvcopsError):
+    """More alerts fire than are taken; those that were known before are taken all the same."""
+
 
 router = Router(tags=["alerts"])
 
 
 def take(said: list[Said]) -> dict[str, Any]:
     """Take alerts in; which they were."""
-    served().take(said)
+    if refused := served().take(said):
+        raise TooManyError(f"{refused} of {len(said)} alerts are refused: too many fire", hint="[alerts] firing_max")
     return {"taken": len(said), "fingerprints": sorted({one.fingerprint for one in said})}
 
 

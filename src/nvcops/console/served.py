@@ -18,11 +18,11 @@ API_ACTOR = "api"
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """One platform behind the door: its records, and the one who takes alerts in and decides."""
+    """One platform behind the door: its records, who takes alerts in (how many were too many), who decides."""
 
     manifest: Manifest
     records: Records
-    take: Callable[[list[Said]], None]
+    take: Callable[[list[Said]], int]
     change: Callable[[Callable[[Desk], object]], None]
     token: str = ""
 

@@ -39,12 +39,18 @@ def refused(request: HttpRequest, error: Exception) -> HttpResponse:
     """Our errors are sentences with a hint over HTTP too."""
     assert isinstance(error, NvcopsError)  # noqa: S101 - that is what it is registered for
     status = 500
-    for kind, code in ((NotFoundError, 404), (NotAllowed, 403), (UsageError, 400), (StateError, 503)):
+    for kind, code in (
+        (intake.TooManyError, 429),
+        (NotFoundError, 404),
+        (NotAllowed, 403),
+        (UsageError, 400),
+        (StateError, 503),
+    ):
         if isinstance(error, kind):
             status = code
             break
     response = api.create_response(request, {"error": error.sentence, "hint": error.hint}, status=status)
-    if status == 503:
+    if status in (429, 503):
         response["Retry-After"] = str(_RETRY_AFTER_S)
     return response
 

@@ -163,7 +163,7 @@ class Group(msgspec.Struct, frozen=True, kw_only=True):
 class Member(msgspec.Struct, frozen=True, kw_only=True):
     """An alert that belongs to a group, or to what inhibits others: `key` is made of both, `group` says to which.
 
-    `told` is the start of the firing that the receiver was last told of; None: it was not told, or told that it is over.
+    `told` is the start of the firing that the receiver was last told of; None: not told, or told that it is over.
     """
 
     key: str

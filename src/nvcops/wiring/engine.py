@@ -44,14 +44,22 @@ class Engine:
         self._told = ""
         self._last: dt.datetime | None = None
 
-    def take(self, said: Sequence[Said]) -> None:
+    def take(self, said: Sequence[Said]) -> int:
         """Take alerts in; they are durable, and what follows at once is decided, when it returns.
+
+        Returns:
+            How many were refused, because too many fire already.
 
         Raises:
             StateError: the records cannot be written: nothing was taken.
             UsageError: one of the alerts is none: nothing was taken.
         """
-        self.change(lambda desk: self._take_and_tick(desk, said))
+        with self._records.changing() as desk:
+            at = schedule.now()
+            refused = self._take(desk, said, at)
+            self._tick(desk, at)
+        self.wake()
+        return refused
 
     def offer(self, said: Sequence[Said]) -> None:
         """Take alerts in soon: what the records cannot take now is kept, and tried again. The oldest go first."""
@@ -111,8 +119,8 @@ class Engine:
     def _resume(self, desk: Desk) -> None:
         alerts.resume(desk, schedule.now(), manifest=self._manifest, routing=self._routing)
 
-    def _take(self, desk: Desk, said: Sequence[Said], at: dt.datetime) -> None:
-        alerts.take(desk, said, at, manifest=self._manifest, routing=self._routing)
+    def _take(self, desk: Desk, said: Sequence[Said], at: dt.datetime) -> int:
+        return alerts.take(desk, said, at, manifest=self._manifest, routing=self._routing).refused
 
     def _tick(self, desk: Desk, at: dt.datetime) -> dt.datetime | None:
         """Groups that are due speak, people that are due are asked, deadlines of incidents pass; when the next is."""
@@ -122,11 +130,6 @@ class Engine:
             deadlines.advance(desk, manifest=self._manifest, at=at),
         )
         return min((moment for moment in due if moment), default=None)
-
-    def _take_and_tick(self, desk: Desk, said: Sequence[Said]) -> None:
-        at = schedule.now()
-        self._take(desk, said, at)
-        self._tick(desk, at)
 
     def _one_by_one(self, offered: Sequence[Said]) -> None:
         """One of them is refused: the others are not lost with it."""

@@ -64,17 +64,18 @@ Opened = Callable[..., Door]
 def opened(tmp_path: Path) -> Iterator[Opened]:
     stop, threads, closing = threading.Event(), [], []
 
-    def door(*, token: str = "", broken: bool = False) -> Door:
+    def door(*, token: str = "", broken: bool = False, most: int = 100) -> Door:
         port = free_port()
         manifest = parse(TEXT.format(port=port), tmp_path / "platform.toml")
         records = wiring.open_records(manifest)
         closing.append(records)
         taken: list[Said] = []
 
-        def take(said: list[Said]) -> None:
+        def take(said: list[Said]) -> int:
             if broken:
                 raise StateError("the records cannot be written", hint="look at the disk")
-            taken.extend(said)
+            taken.extend(said[:most])
+            return max(len(said) - most, 0)
 
         def change(decide: Callable[[Desk], object]) -> None:
             with records.thing.changing() as desk:
@@ -195,6 +196,12 @@ def test_records_that_cannot_be_written_are_said_to_be_tried_again(opened: Opene
     assert answer.json() == {"error": "the records cannot be written", "hint": "look at the disk"}
 
 
+def test_too_many_alerts_are_refused_and_the_sender_is_told(opened: Opened) -> None:
+    answer = opened(most=1).client.post("/v1/alerts", json=[{"name": "A"}, {"name": "B"}])
+    assert (answer.status_code, answer.headers["retry-after"]) == (429, "5")
+    assert answer.json()["error"] == "1 of 2 alerts are refused: too many fire"
+
+
 def test_a_token_is_asked_of_everybody(opened: Opened) -> None:
     door = opened(token="a-long-token-of-ours")
     for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "a-long-token-of-ours"}):
@@ -266,7 +273,7 @@ def test_an_address_that_is_taken_is_a_sentence(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         manifest = parse(TEXT.format(port=port), tmp_path / "platform.toml")
-        platform = Served(manifest, None, lambda _said: None, lambda _decide: None)  # type: ignore[arg-type]
+        platform = Served(manifest, None, lambda _said: 0, lambda _decide: None)  # type: ignore[arg-type]
         with pytest.raises(StateError, match=f"nothing can listen on 127.0.0.1:{port}"):
             serve(platform, threading.Event())
     assert replace(platform).token == ""
