@@ -15,8 +15,10 @@ from nvclab.parts.account import give
 from nvclab.parts.postgres import Postgres
 from nvcops.adapters.backup.repository import Source
 from nvcops.adapters.postgres import PostgresServer
-from nvcops.core.errors import TargetError
-from nvcops.core.manifest import DatabaseEntry, Server
+from nvcops.adapters.records import open_records
+from nvcops.core.errors import StateError, TargetError
+from nvcops.core.manifest import DatabaseEntry, EvidenceEntry, Manifest, Platform, Server
+from nvcops.core.manifest.operations import RecordsEntry
 
 
 def authority(folder: Path) -> Authority:
@@ -70,6 +72,27 @@ def test_backups_ask_the_same_of_it(encrypted: tuple[Postgres, Path, Path]) -> N
     assert asked_for_a_backup(ours) == [(1,)]
     with pytest.raises(TargetError, match="certificate verify failed"):
         asked_for_a_backup(another)
+
+
+def test_so_do_the_records(encrypted: tuple[Postgres, Path, Path], tmp_path: Path) -> None:
+    server, ours, another = encrypted
+    password = tmp_path / "password"
+    password.touch(mode=0o600)
+    password.write_text(server.password)
+
+    def kept_on(host: str, ca_file: Path) -> Manifest:
+        return Manifest(
+            platform=Platform(name="t", title="T", state=tmp_path),
+            evidence=EvidenceEntry(origin="t.example.com/o"),
+            records=RecordsEntry(
+                host=host, port=server.port, name="postgres", user="postgres", password_file=password, ca_file=ca_file
+            ),
+        )
+
+    open_records(kept_on("127.0.0.1", ours)).close()
+    for host, ca_file in (("127.0.0.1", another), ("127.0.0.2", ours)):
+        with pytest.raises(StateError, match=r"cannot be read: .*(certificate verify failed|does not match|refused)"):
+            open_records(kept_on(host, ca_file))
 
 
 def test_a_server_of_another_authority_is_refused(encrypted: tuple[Postgres, Path, Path]) -> None:
