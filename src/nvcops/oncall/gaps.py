@@ -111,8 +111,8 @@ def _covered(manifest: Manifest, name: str, found: Sequence[Shift], at: dt.datet
     if found[0].starts > at:
         observed = f"nobody until {moment(found[0].starts, zone)}, then {found[0].person}"
         return COVERED.finding(Verdict.CRITICAL, observed, subject=name)
-    people = {shift.person for shift in found}
-    observed = f"{found[0].person} now; {len(found)} shifts of {len(people)} people until {moment(end, zone)}"
+    people = ", ".join(sorted({shift.person for shift in found}))
+    observed = f"{found[0].person} now; {len(found)} shifts of {people} until {moment(end, zone)}"
     return COVERED.finding(Verdict.OK, observed, subject=name)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import datetime as dt
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -171,3 +173,22 @@ def raised(result: Result) -> None:
 def test_contacts_are_listed(call: Call) -> None:
     assert [one["name"] for one in said(call("contacts", "--kind", "vendor", "--json"))] == ["hosting"]
     assert "+1-555-0110" in call("contacts").stdout
+
+
+def test_the_procedures_run_and_write_what_they_send(platform: Path, manifest: Manifest) -> None:
+    ends = {}
+    for name in ("oncall-gaps-check", "reachability-test", "oncall-handover"):
+        command = [sys.executable, "-m", "nvcops", "run", name, "--target", str(platform), "--json"]
+        run = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+        ends[name] = run.returncode, {line["check"]: line["verdict"] for line in json.loads(run.stdout)["findings"]}
+    assert ends["oncall-gaps-check"][1] == {
+        "oncall.covered": 0,
+        "oncall.contacts": 0,
+        "oncall.overrides": 0,
+        "oncall.reached": 1,
+    }
+    assert ends["reachability-test"] == (1, {"oncall.reached": 1})
+    assert ends["oncall-handover"] == (0, {"oncall.now": 0, "oncall.pages": 0, "oncall.incidents": 0})
+    with wiring.open_records(manifest) as records, records.reading() as reading:
+        sent = [(one.purpose, one.to, one.channel) for one in reading.find(Message, order="created")]
+    assert sent == [("reach-test", "dana", "0:sms"), ("handover", "dana", "0:sms")]
