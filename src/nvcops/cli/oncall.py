@@ -4,23 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
 
 import click
 
-from nvcops import wiring
-from nvcops.cli.context import answer, json_option, manifest_path, target_option
+from nvcops.cli.context import answer, json_option, target_option
 from nvcops.cli.deciding import deciding, looking, moment, signed
 from nvcops.cli.report import local
 from nvcops.core import schedule
 from nvcops.core.oncall import Override
-from nvcops.oncall import directory, ical, reach
 from nvcops.oncall import overrides as standing
 from nvcops.oncall.people import contacts_of
 from nvcops.oncall.rotation import Shift, on_call, shifts, standing_overrides
 
 _AHEAD = "28 d"
-_CALENDAR_BYTES_MAX = 1 << 20
 
 
 @click.group()
@@ -179,64 +175,5 @@ def list_overrides(target_path: Path | None, as_json: bool) -> None:
             yield f"{times}  {one.rotation:<12} {one.person:<16} {one.reason} ({one.author}, {one.id})"
         if not found:
             yield "nobody stands in for anybody"
-
-    answer(found, as_json, lines)
-
-
-@oncall.command("calendar")
-@click.option("--rotation", default="", help="Only of this rotation.")
-@click.option("--person", "of_person", default="", help="Only of this person.")
-@target_option
-def calendar(rotation: str, of_person: str, target_path: Path | None) -> None:
-    """Print the shifts as a calendar that others subscribe to (iCalendar, RFC 5545)."""
-    at = schedule.now()
-    with looking(target_path) as (reading, manifest, _zone):
-        data = ical.feed(manifest, standing_overrides(reading, at), at=at, rotation=rotation, person=of_person)
-    click.echo(data, nl=False)
-
-
-@signed
-@oncall.command("import")
-@click.argument("file", type=click.File("rb"))
-@click.option("--rotation", default="", help="The rotation of events that name none.")
-@target_option
-@json_option
-def import_overrides(
-    file: BinaryIO, rotation: str, target_path: Path | None, as_json: bool, person: str | None, key: Path | None
-) -> None:
-    """Take the overrides of an iCalendar file in, all of them or none: an event's summary says "primary: omar"."""
-    data = file.read(_CALENDAR_BYTES_MAX)
-    with deciding(target_path, (person, key), "oncall", "import", f"{len(data)} bytes") as by:
-        zone = by.zone
-        done = ical.take_in(by.desk, manifest=by.manifest, data=data, author=by.person, at=by.at, rotation=rotation)
-    answer(done, as_json, lambda: [f"{one.id}: {one.person} until {local(one.ends, zone)}" for one in done])
-
-
-@signed
-@oncall.command()
-@click.argument("code")
-@target_option
-@json_option
-def confirm(code: str, target_path: Path | None, as_json: bool, person: str | None, key: Path | None) -> None:
-    """Say the code that a reachability test sent you: you can be reached there."""
-    with deciding(target_path, (person, key), "oncall", "confirm") as by:
-        done = reach.confirm(by.desk, manifest=by.manifest, person=by.person, code=code, at=by.at)
-    answer(done, as_json, lambda: [f"{done.person} can be reached on {done.channel}"])
-
-
-@oncall.command("contacts")
-@click.option("--kind", default="", type=click.Choice(["", *directory.KINDS]), help="Only these.")
-@target_option
-@json_option
-def list_contacts(kind: str, target_path: Path | None, as_json: bool) -> None:
-    """List the emergency contacts: management, vendors, regulators, stakeholders."""
-    found = directory.listing(wiring.load(manifest_path(target_path)), kind)
-
-    def lines() -> Iterator[str]:
-        for one in found:
-            ways = ", ".join(filter(None, (one.phone, one.email, *one.kinds)))
-            yield f"{one.kind:<12} {one.name:<20} {one.title}  {ways}  {one.covers}".rstrip()
-        if not found:
-            yield "there are no contacts: [[contacts]] of platform.toml"
 
     answer(found, as_json, lines)
