@@ -1,6 +1,6 @@
 """An engine that takes an alert, decides, asks people and sends; it kills itself at a point that is given to it.
 
-    page_path.py FILE           FILE: {"state", "database", "ways", "die_at", "late_s", "trace"} as JSON
+    page_path.py FILE           FILE: {"state", "database", "ways", "die_at", "late_s", "deadline_s", "trace"} as JSON
 
 The points are: before each statement that a database is given, before and after each commit, before and after each
 message is handed over. It ends with 0 when nothing is left to do; then `trace` says at which points it was.
@@ -148,7 +148,9 @@ def main(told: dict[str, Any]) -> None:
 
     with records.changing() as desk:
         decide(manifest, clock(), desk)
-    sender = Sender(records, manifest, hooks=lambda _name: [], dead=dead, notify=print, clock=clock, deadline_s=2.0)
+    sender = Sender(
+        records, manifest, hooks=lambda _name: [], dead=dead, notify=print, clock=clock, deadline_s=told["deadline_s"]
+    )
     thread = threading.Thread(target=sender.run, args=(stop,))
     thread.start()
     end = time.monotonic() + PATIENCE_S

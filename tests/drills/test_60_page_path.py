@@ -39,7 +39,8 @@ from nvcops.core.records import Records
 from nvcops.oncall import paging
 
 KILLED = -9
-LEASE_S = 60.0
+LEASE_S = 120.0
+UNANSWERED_S = 330.0  # a critical page asks the next after five minutes
 ENGINE_S_MAX = 90.0
 POINTS_MAX = 400
 SAMPLE = (4, 21, 40, 58, 70, 76, 82, 88, 94)
@@ -72,12 +73,13 @@ class Path60:
     def __init__(self, folder: Path, there: Receiver, how: str, database: dict[str, Any] | None = None) -> None:
         folder.mkdir(exist_ok=True)
         self.folder, self.there, self.database = folder, there, database
+        self.deadline_s = 20.0 if how == "ok" else 2.0
         self.ways = [there.apprise(f"{how}/{folder.name}"), there.apprise(f"ok/{folder.name}")]
 
     def engine(self, die_at: int, late_s: float) -> int:
         """Let one live, until it dies or nothing is left; how it ended."""
         told = {"state": str(self.folder / "state"), "database": self.database, "ways": self.ways}
-        told |= {"die_at": die_at, "late_s": late_s, "trace": str(self.folder / "trace")}
+        told |= {"deadline_s": self.deadline_s, "die_at": die_at, "late_s": late_s, "trace": str(self.folder / "trace")}
         file = self.folder / "told"
         file.write_text(json.dumps(told))
         command = [sys.executable, str(Path(__file__).with_name("page_path.py")), str(file)]
@@ -86,7 +88,7 @@ class Path60:
     def manifest(self) -> Manifest:
         return manifest_of(self.folder / "state", self.database, self.ways)
 
-    def check(self) -> None:
+    def check(self, asked: int = 1) -> None:
         """One incident, one page, every message at its end, each received once or twice, its evidence once."""
         records = open_records(self.manifest())
         try:
@@ -103,7 +105,7 @@ class Path60:
         states = Counter(message.state for message in messages)
         assert set(states) <= {MessageState.SENT, MessageState.FALLEN_BACK}, states
         assert kept["message.sent"] == states[MessageState.SENT] >= 1
-        assert kept["page.asked"] == 1
+        assert kept["page.asked"] == asked == page.step + 1
         received = Counter(one.id for one in self.there.taken if one.path.startswith(f"/ok/{self.folder.name}/"))
         sent = {message.id for message in messages if message.state is MessageState.SENT}
         assert set(received) == sent
@@ -111,14 +113,14 @@ class Path60:
         assert sum(received.values()) <= len(sent) + 2, received  # those that were underway when it was killed
 
 
-def killed_at(path: Path60, point: int) -> bool:
+def killed_at(path: Path60, point: int, late_s: float = 0.0, asked: int = 1) -> bool:
     """Kill one engine at a point, let another finish, and look; False where there is no such point."""
-    ended = path.engine(point, 0.0)
+    ended = path.engine(point, late_s)
     if ended == 0:
         return False
     assert ended == KILLED, ended
-    assert path.engine(0, LEASE_S) == 0
-    path.check()
+    assert path.engine(0, late_s + LEASE_S) == 0
+    path.check(asked)
     return True
 
 
@@ -157,10 +159,24 @@ def test_every_point_with_a_server(tmp_path: Path, there: Receiver, server: post
 
 @pytest.mark.drill
 @pytest.mark.timeout(1800)
+def test_nobody_acknowledges_and_the_engine_is_killed_as_it_asks_the_next(tmp_path: Path, there: Receiver) -> None:
+    killed = 0
+    for point in range(1, POINTS_MAX, 5):
+        path = Path60(tmp_path / f"escalates-{point}", there, "ok")
+        assert path.engine(0, 0.0) == 0
+        if not killed_at(path, point, UNANSWERED_S, asked=2):
+            break
+        killed += 1
+    print(f"killed at {killed} points")
+    assert killed > 5
+
+
+@pytest.mark.drill
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("how", ["500", "hang", "drip", "close"])
 def test_the_receiver_fails_and_the_engine_is_killed(tmp_path: Path, there: Receiver, how: str) -> None:
     killed = 0
-    for point in range(50, POINTS_MAX, 7):
+    for point in range(50, POINTS_MAX, 11):
         if not killed_at(Path60(tmp_path / f"{how}-{point}", there, how), point):
             break
         killed += 1
