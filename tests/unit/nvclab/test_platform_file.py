@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -96,3 +97,11 @@ def test_the_banks_own_customer_pays_and_looks(written: Path, manifest: Manifest
     assert pay.options["steps"][0]["body"]["from_account"] == 3
     assert look.options["steps"][0]["path"] == "/v1/accounts/3/entries?limit=1"
     assert Path(pay.options["password_file"]) == written.parent / "secrets" / "customers.password"
+
+
+def test_every_outcome_of_a_payment_is_good_or_the_customers_own(manifest: Manifest) -> None:
+    ledger = (platform_file.INVARIANTS.parent / "migrations" / "0002_expand_ledger.sql").read_text(encoding="utf-8")
+    outcomes = set(re.findall(r"'(\w+)'", ledger.partition("CREATE TYPE outcome AS ENUM (")[2].partition(");")[0]))
+    assert len(outcomes) > 1
+    (payments,) = [objective for objective in manifest.slos if objective.indicator == "outcomes"]
+    assert {*payments.good, *payments.ignored} == outcomes

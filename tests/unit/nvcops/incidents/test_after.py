@@ -31,7 +31,7 @@ RISES = {
     ],
     "nvcbank_payments_total": [
         Increase({"outcome": "settled"}, 600),
-        Increase({"outcome": "declined"}, 300),
+        Increase({"outcome": "declined_limit"}, 300),
         Increase({"outcome": "failed"}, 100),
     ],
     "nvcbank_http_request_seconds_sum": [Increase({"route": "/payments"}, 100.0)],
