@@ -54,7 +54,9 @@ def door(watched: Watch) -> Life:
         from nvcops.console.served import Served
         from nvcops.console.serving import serve as open_door
 
-        open_door(Served(manifest, watched.records, watched.engine.take, watched.engine.change, token), stop)
+        open_door(
+            Served(manifest, watched.records, watched.series, watched.engine.take, watched.engine.change, token), stop
+        )
 
     return answer
 

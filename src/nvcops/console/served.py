@@ -12,6 +12,7 @@ from nvcops.core.errors import NotAllowed
 from nvcops.core.evidence import Entry, utc
 from nvcops.core.manifest import Manifest
 from nvcops.core.records import Desk, Records
+from nvcops.core.target import Series
 
 API_ACTOR = "api"
 
@@ -22,6 +23,7 @@ class Served:
 
     manifest: Manifest
     records: Records
+    series: Series
     take: Callable[[list[Said]], int]
     change: Callable[[Callable[[Desk], object]], None]
     token: str = ""

@@ -18,6 +18,8 @@ ProbeKind = Literal["http", "tcp", "sql", "tls", "process", "disk", "queue", "re
 # behind; of a slot, the bytes that it keeps. SQL and queue: what the query answers. Other kinds: what they like.
 WATCHED = "nvcops"
 PROBE_VALUE = "nvcops_probe_value"
+PROBE_SUCCESS = "nvcops_probe_success"
+PROBE_DURATION = "nvcops_probe_duration_seconds"
 ROLE, PART = "role", "part"  # labels of a probe: what the part is there for, and its name in the manifest
 
 

@@ -29,7 +29,7 @@ from nvcops.core.evidence import Log
 from nvcops.core.manifest import Manifest
 from nvcops.core.oncall import Message
 from nvcops.core.records import Desk, Records
-from nvcops.core.target import Target
+from nvcops.core.target import Series, Target
 from nvcops.core.watch import Look
 from nvcops.health.watch import probes_of
 from nvcops.incidents import cause, measuring, status_page
@@ -63,6 +63,11 @@ class Watch:
     def routing(self) -> Routing:
         """Where alerts go: the file that [alerts] names, or what follows from the manifest."""
         return routing_of(self.manifest, routing_text(self.manifest))
+
+    @property
+    def series(self) -> Series:
+        """The figures that probes read, and those of the services."""
+        return self._target.metrics
 
     def lives(self) -> list[tuple[str, Life]]:
         """What goes on for as long as `nvcops serve` does."""

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from nvcops.adapters.metrics.store import MetricsStore
 from nvcops.adapters.metrics.write import Figures
 from nvcops.core.schedule import now
-from nvcops.core.watch import PROBE_VALUE, WATCHED, Look, Probe
+from nvcops.core.watch import PROBE_DURATION, PROBE_SUCCESS, PROBE_VALUE, WATCHED, Look, Probe
 
-LOOKS, SUCCESS, DURATION = "nvcops_probe_looks_total", "nvcops_probe_success", "nvcops_probe_duration_seconds"
+LOOKS = "nvcops_probe_looks_total"
 _FLUSH_S_MAX = 15.0
 
 
@@ -47,8 +47,8 @@ class _Sum:
         labels = f'probe="{probe.name}",kind="{probe.kind}"'
         labels += f',service="{probe.service}"' if probe.service else ""
         gauges = {
-            SUCCESS: self.success,
-            DURATION: self.seconds / self.timed if self.timed else None,
+            PROBE_SUCCESS: self.success,
+            PROBE_DURATION: self.seconds / self.timed if self.timed else None,
             PROBE_VALUE: self.value,
         }
         return Figures(

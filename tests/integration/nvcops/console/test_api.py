@@ -14,12 +14,18 @@ import httpx
 import pytest
 
 from nvcops import wiring
+from nvcops.adapters.metrics.looks import LookSeries
+from nvcops.adapters.metrics.scrape import metrics_store
+from nvcops.adapters.metrics.text import parse_page
 from nvcops.alerts.said import Said
 from nvcops.console.served import Served
 from nvcops.console.serving import serve
+from nvcops.core.alerts import Category
 from nvcops.core.errors import StateError
 from nvcops.core.manifest import Manifest, parse
 from nvcops.core.records import Desk
+from nvcops.core.units import Seconds
+from nvcops.core.watch import Look, Probe
 
 TEXT = """
 [platform]
@@ -81,7 +87,7 @@ def opened(tmp_path: Path) -> Iterator[Opened]:
             with records.thing.changing() as desk:
                 decide(desk)
 
-        platform = Served(manifest, records.thing, take, change, token)
+        platform = Served(manifest, records.thing, metrics_store(manifest), take, change, token)
         threads.append(threading.Thread(target=serve, args=(platform, stop)))
         threads[-1].start()
         client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=10)
@@ -263,6 +269,29 @@ def test_silences_come_and_go_as_alertmanagers_clients_know_it(opened: Opened) -
     assert client.get("/api/v2/alerts").json() == []
 
 
+def test_our_own_figures_are_read_as_a_prometheus_does(opened: Opened) -> None:
+    door = opened()
+    probe = Probe(
+        name="disk.data",
+        kind="disk",
+        interval=Seconds(1),
+        deadline=Seconds(1),
+        failures=2,
+        recoveries=3,
+        category=Category.HIGH,
+    )
+    series = LookSeries(metrics_store(door.manifest), [probe], 1)
+    series.hear([Look(probe="disk.data", time=dt.datetime.now(dt.UTC), why="", seconds=0.25, value=0.5)])
+    series()
+    door.client.post("/v1/incidents", json={"person": "dana", "title": "payments fail"})
+    page = parse_page(door.client.get("/metrics").text)
+    figures = {**page.gauges}
+    labels = 'kind="disk",probe="disk.data"'
+    assert figures[f"nvcops_probe_value{{{labels}}}"] == 0.5
+    assert figures[f"nvcops_probe_success{{{labels}}}"] == 1
+    assert figures["nvcops_incidents_open"] == 1
+
+
 def test_the_roster_is_a_calendar(opened: Opened) -> None:
     answer = opened().client.get("/v1/oncall.ics")
     assert answer.headers["content-type"].startswith("text/calendar")
@@ -273,7 +302,7 @@ def test_an_address_that_is_taken_is_a_sentence(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         manifest = parse(TEXT.format(port=port), tmp_path / "platform.toml")
-        platform = Served(manifest, None, lambda _said: 0, lambda _decide: None)  # type: ignore[arg-type]
+        platform = Served(manifest, None, None, lambda _said: 0, lambda _decide: None)  # type: ignore[arg-type]
         with pytest.raises(StateError, match=f"nothing can listen on 127.0.0.1:{port}"):
             serve(platform, threading.Event())
     assert replace(platform).token == ""

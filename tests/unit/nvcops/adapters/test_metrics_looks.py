@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from nvcops.adapters.metrics.looks import DURATION, LOOKS, SUCCESS, LookSeries
+from nvcops.adapters.metrics.looks import LOOKS, LookSeries
 from nvcops.adapters.metrics.store import MetricsStore
 from nvcops.adapters.metrics.text import Page
 from nvcops.adapters.metrics.write import Observation
@@ -15,7 +15,7 @@ from nvcops.core.alerts import Category
 from nvcops.core.errors import StateError
 from nvcops.core.schedule import now
 from nvcops.core.units import Seconds
-from nvcops.core.watch import PROBE_VALUE, WATCHED, Look, Probe
+from nvcops.core.watch import PROBE_DURATION, PROBE_SUCCESS, PROBE_VALUE, WATCHED, Look, Probe
 
 LATER = dt.timedelta(minutes=1)
 
@@ -63,8 +63,8 @@ def test_looks_are_counted_by_how_they_ended(store: MetricsStore) -> None:
         ("door", "unknown"): 1,
         ("disk", "good"): 1,
     }
-    assert gauge(store, SUCCESS) == {"door": 1, "disk": 1}
-    assert gauge(store, DURATION)["door"] == pytest.approx((0.1 + 0.1 + 0.3) / 3)
+    assert gauge(store, PROBE_SUCCESS) == {"door": 1, "disk": 1}
+    assert gauge(store, PROBE_DURATION)["door"] == pytest.approx((0.1 + 0.1 + 0.3) / 3)
     assert gauge(store, PROBE_VALUE) == {"disk": 0.25}
 
 
@@ -75,14 +75,14 @@ def test_each_writing_adds_what_was_heard_since_the_last(store: MetricsStore) ->
         series()
     series()
     assert counted(store) == {("door", "good"): 1, ("door", "failed"): 2}
-    assert gauge(store, SUCCESS) == {"door": 0}
+    assert gauge(store, PROBE_SUCCESS) == {"door": 0}
 
 
 def test_what_is_unknown_is_no_gauge(store: MetricsStore) -> None:
     series = LookSeries(store, [probe("door")], 15)
     series.hear([look("door", "descriptors", known=False)])
     series()
-    assert gauge(store, SUCCESS) == gauge(store, DURATION) == {}
+    assert gauge(store, PROBE_SUCCESS) == gauge(store, PROBE_DURATION) == {}
 
 
 def test_what_cannot_be_written_is_kept_for_the_next_time(tmp_path: Path) -> None:
