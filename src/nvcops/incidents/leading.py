@@ -118,7 +118,7 @@ def tell_pages(desk: Desk, incident: Incident, text: str, *, manifest: Manifest,
 
 
 def acknowledge(desk: Desk, number: int, *, manifest: Manifest, person: str, at: dt.datetime) -> Incident:
-    """Somebody is on it: its pages stop escalating.
+    """Somebody is on it: its pages stop escalating, and so do those that began after it was first acknowledged.
 
     Raises:
         NotFoundError: the person is nobody of the roster, or of the management.
@@ -126,6 +126,10 @@ def acknowledge(desk: Desk, number: int, *, manifest: Manifest, person: str, at:
     """
     incident = timeline.the(desk, number)
     if incident.acknowledged:
+        if paging.acknowledge(desk, about=about(number), person=person, at=at, manifest=manifest):
+            text, cause = f"{person} has what it was paged of again", f"again/{at:%Y%m%dT%H%M%S.%f}"
+            enter(desk, number, "page", text, manifest=manifest, at=at, person=person, cause=cause)
+            return incident
         sentence = (
             f"incident {number} was acknowledged by {incident.acknowledged_by} at {incident.acknowledged:%H:%M:%S %Z}"
         )

@@ -130,7 +130,8 @@ def _ask(
 ) -> None:
     names = ", ".join(f"{one.to} ({one.role})" for one in asked)
     within, zone = timer(manifest, page), manifest.platform.time_zone
-    rest = f"Asked: {names}. Without an acknowledgement by {moment(at + dt.timedelta(seconds=within), zone)} the next."
+    until = moment(at + dt.timedelta(seconds=within), zone)
+    rest = f"Asked: {names}. Without an acknowledgement by {until} others are asked."
     incident = desk.get(Incident, page.incident) if page.incident is not None else None
     post(
         desk,

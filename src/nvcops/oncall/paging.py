@@ -63,6 +63,8 @@ def begin(  # noqa: PLR0913 - a page has many parts
     for page in there:
         stop(desk, page)
         desk.put(msgspec.structs.replace(page, resolved=at, next=None))
+        said = {"by": category.value}
+        enter(desk, page, "page.superseded", "superseded", manifest=manifest, at=at, said=said)
     count = desk.count(Page, about=about)
     page = Page(
         id=f"{slug(about)}-{stamp(at)}-{count}",

@@ -55,6 +55,32 @@ def test_the_second_who_acknowledges_is_told_who_was_first(desk: MemoryDesk, man
         leading.acknowledge(desk, number, manifest=manifest, person="omar", at=minutes(3))
 
 
+def test_a_page_that_began_after_the_acknowledgement_is_acknowledged_too(
+    desk: MemoryDesk, manifest: Manifest, number: int
+) -> None:
+    leading.acknowledge(desk, number, manifest=manifest, person="dana", at=minutes(2))
+    paging.begin(
+        desk,
+        manifest=manifest,
+        about="incident/1/other",
+        policy="oncall",
+        category=Category.CRITICAL,
+        summary="it is worse",
+        body="",
+        at=minutes(3),
+        incident=number,
+    )
+    incident = leading.acknowledge(desk, number, manifest=manifest, person="omar", at=minutes(4))
+    assert (incident.acknowledged, incident.acknowledged_by) == (minutes(2), "dana")
+    assert {page.about: page.acknowledged_by for page in desk.every(Page)} == {
+        "incident/1": "dana",
+        "incident/1/other": "omar",
+    }
+    assert lines(desk, number, "page")[-1] == "omar has what it was paged of again"
+    with pytest.raises(UsageError, match="was acknowledged by dana"):
+        leading.acknowledge(desk, number, manifest=manifest, person="omar", at=minutes(5))
+
+
 def test_a_stranger_cannot_acknowledge(desk: MemoryDesk, manifest: Manifest, number: int) -> None:
     with pytest.raises(NotFoundError, match="mallory"):
         leading.acknowledge(desk, number, manifest=manifest, person="mallory", at=minutes(2))
