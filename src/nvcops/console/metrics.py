@@ -17,6 +17,7 @@ from nvcops.core.oncall import Message, MessageState
 from nvcops.core.watch import PROBE_DURATION, PROBE_SUCCESS, PROBE_VALUE, WATCHED
 
 router = Router(tags=["figures"])
+INSTANCE = "instance"
 _FRESH = dt.timedelta(minutes=2)
 _OVER = (IncidentState.RESOLVED, IncidentState.CLOSED)
 
@@ -38,7 +39,8 @@ def _probes() -> Iterator[str]:
     for name in (PROBE_SUCCESS, PROBE_DURATION, PROBE_VALUE):
         yield f"# TYPE {name} gauge"
         for sample in series.samples(WATCHED, name, at - _FRESH, at + _FRESH):
-            yield line(name, sample.labels, sample.value)
+            known = {label: text for label, text in sample.labels.items() if label != INSTANCE}  # who asks says it
+            yield line(name, known, sample.value)
 
 
 def _records() -> Iterator[str]:

@@ -285,7 +285,7 @@ def test_our_own_figures_are_read_as_a_prometheus_does(opened: Opened) -> None:
     series()
     door.client.post("/v1/incidents", json={"person": "dana", "title": "payments fail"})
     page = parse_page(door.client.get("/metrics").text)
-    figures = {**page.gauges}
+    figures = page.gauges
     labels = 'kind="disk",probe="disk.data"'
     assert figures[f"nvcops_probe_value{{{labels}}}"] == 0.5
     assert figures[f"nvcops_probe_success{{{labels}}}"] == 1
