@@ -19,7 +19,7 @@ from nvcops.core.manifest import Manifest
 FILE = "records.sqlite"
 _BUSY_S_MAX = 5.0
 _CONNECT_S_MAX = 5
-_STATEMENT_S_MAX = 30
+_STATEMENT_S_MAX = 15
 _SILENT_S_MAX = 10
 _LOCK = 0x6E76636F7073  # "nvcops": the advisory lock under which is decided
 
