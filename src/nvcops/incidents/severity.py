@@ -216,8 +216,11 @@ def infer(signs: Iterable[Sign]) -> tuple[Severity, tuple[Reason, ...]]:
     >>> str(severity), [f"{reason.severity}: {reason.rule}" for reason in reasons]
     ('P0', ['P0: complete outage', 'P2: performance is degraded'])
     """
-    reasons = {(reason.rule, reason.source): reason for reason in map(reason_of, signs)}
-    ordered = tuple(sorted(reasons.values(), key=lambda reason: (_ORDER.index(reason.severity), reason.source)))
+    worst_first = sorted(map(reason_of, signs), key=lambda reason: (_ORDER.index(reason.severity), reason.source))
+    reasons: dict[tuple[str, str], Reason] = {}
+    for reason in worst_first:  # of what one source says by one rule, the worst holds
+        reasons.setdefault((reason.rule, reason.source), reason)
+    ordered = tuple(reasons.values())
     return worst_of(reason.severity for reason in ordered), ordered
 
 

@@ -6,6 +6,7 @@ import datetime as dt
 
 import msgspec
 import pytest
+from hypothesis import example as of
 from hypothesis import given
 from hypothesis import strategies as st
 from incident_world import DOOR, NOON, ONE, TWO, alert, example, notice
@@ -103,7 +104,11 @@ SIGNS = st.builds(
 SOURCES = st.sets(st.sampled_from([f"alert:{n}" for n in range(5)]))
 
 
-@given(st.lists(SIGNS, max_size=6), SIGNS)
+PAID = Sign(signal=Signal.PAYMENTS, seen="", source="alert:1", category=Category.CRITICAL)
+
+
+@of(signs=[PAID], more=msgspec.structs.replace(PAID, category=Category.HIGH))
+@given(signs=st.lists(SIGNS, max_size=6), more=SIGNS)
 def test_another_sign_never_makes_it_milder(signs: list[Sign], more: Sign) -> None:
     before, _ = infer(signs)
     after, reasons = infer([*signs, more])
