@@ -76,6 +76,9 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
     resolved: dt.datetime | None = None
 
 
+ASKING = ("page", "escalation")  # the purposes of messages that ask for an acknowledgement
+
+
 class MessageState(StrEnum):
     """Where a message of the outbox stands. DEAD: every attempt and every other channel failed, which is an alert."""
 

@@ -9,10 +9,10 @@ import msgspec
 
 from nvcops.core.incidents import Incident
 from nvcops.core.manifest import Manifest
-from nvcops.core.oncall import Message, MessageState, Page, channels
+from nvcops.core.oncall import ASKING, Message, MessageState, Page, channels
 from nvcops.core.records import Desk
 from nvcops.core.units import Seconds
-from nvcops.oncall.outbox import ASKING, enter, post
+from nvcops.oncall.outbox import enter, post
 from nvcops.oncall.people import Asked, asked_by, policy_of
 from nvcops.oncall.rotation import standing_overrides
 from nvcops.oncall.texts import asking_line, details, moment

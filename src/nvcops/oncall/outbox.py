@@ -10,12 +10,11 @@ from typing import Any
 from nvcops.core.evidence import Entry, utc
 from nvcops.core.incidents import Event
 from nvcops.core.manifest import Manifest
-from nvcops.core.oncall import Message, MessageState, Page, message_id
+from nvcops.core.oncall import ASKING, Message, MessageState, Page, message_id
 from nvcops.core.records import Desk
 from nvcops.oncall.people import Asked, at_once
 from nvcops.oncall.texts import details, entry_id, label, line
 
-ASKING = ("page", "escalation")
 _CAUSE_MAX = 110  # characters of an id, with somebody's name behind it
 _MAY_HAVE_REACHED = (MessageState.SENT, MessageState.SENDING, MessageState.WAITING)
 

@@ -8,9 +8,8 @@ from random import Random
 
 from msgspec.structs import replace
 
-from nvcops.core.oncall import Message, MessageState, Page
+from nvcops.core.oncall import ASKING, Message, MessageState, Page
 
-ASKING = ("page", "escalation")
 _FIRST_S = 1.0
 _FACTOR = 4.0
 _PAUSE_S_MAX = 300.0
