@@ -135,6 +135,7 @@ def watched(*, objectives: bool) -> Iterator[Watched]:
         platform = lab.folder / "platform.toml" if objectives else without_objectives(lab.folder / "platform.toml")
         records = stack.enter_context(wiring.open_records(wiring.load(platform)))
         watch = Watched(lab, platform, records)
+        until(lambda: arrived(lab), READY_S, "all customers are signed in")
         command = [sys.executable, "-m", "nvcops", "serve", "--quiet", "--target", str(watch.platform)]
         with subprocess.Popen(command, stdout=log, stderr=log) as server:
             try:
@@ -145,6 +146,11 @@ def watched(*, objectives: bool) -> Iterator[Watched]:
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     server.wait(END_S)
                 server.kill()
+
+
+def arrived(lab: running.Lab) -> bool:
+    """Whether every customer is there: until then many sign in, which is slow on purpose."""
+    return bool(lab.status()["customers"].get("users") == USERS)
 
 
 def without_objectives(platform: Path) -> Path:

@@ -29,6 +29,10 @@ def test_the_demo_ends_well_and_its_proof_holds(tmp_path: Path) -> None:
         assert re.search(rf"✓ OK +{proof}", done.stdout), proof
     assert re.search(r"run (morning-health-check@\S+)", done.stdout)
 
+    assert re.search(r"is paged \d+\.\d s after the command", done.stdout)
+    assert re.search(r"^   P[01] #1: .*nvcops ack 1$", done.stdout, re.MULTILINE)
+    assert re.search(r"^P[01] +#1 +RESOLVED ", done.stdout, re.MULTILINE)
+
     offline = re.search(r"^   (\S.*verify_evidence\.py'? .*)$", done.stdout, re.MULTILINE)
     assert offline, "the command that verifies the evidence offline is printed"
     verify = shlex.split(offline[1])

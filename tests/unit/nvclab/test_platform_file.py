@@ -71,7 +71,7 @@ def test_the_runbooks_times_are_kept_and_the_rest_lies_in_the_lab(written: Path,
     template = parse(platform_file.TEMPLATE.read_text(encoding="utf-8"), platform_file.TEMPLATE)
     assert manifest.alerts.acknowledge == template.alerts.acknowledge
     assert manifest.incidents.respond == template.incidents.respond
-    assert manifest.slos == template.slos
+    assert [(one.name, one.target) for one in manifest.slos] == [(one.name, one.target) for one in template.slos]
     assert manifest.oncall == template.oncall
     assert manifest.alerts.listen == f"127.0.0.1:{20_000 + PORT_NAMES.index('operations')}"
     assert manifest.incidents.status_page == written.parent / "status"
