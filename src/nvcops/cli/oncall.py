@@ -13,7 +13,6 @@ from nvcops.cli.report import local
 from nvcops.core import schedule
 from nvcops.core.oncall import Override
 from nvcops.oncall import overrides as standing
-from nvcops.oncall.people import contacts_of
 from nvcops.oncall.rotation import Shift, on_call, shifts, standing_overrides
 
 _AHEAD = "28 d"
@@ -34,7 +33,7 @@ def who(when: str | None, target_path: Path | None, as_json: bool) -> int:
         at = moment(when, zone, schedule.now())
         found = on_call(manifest, standing_overrides(reading, at), at)
     missing = [rotation.name for rotation in manifest.oncall.rotations if rotation.name not in found]
-    silent = {shift.person for shift in found.values() if not contacts_of(manifest, shift.person)}
+    silent = {shift.person for shift in found.values() if not manifest.reach(shift.person)}
 
     def lines() -> Iterator[str]:
         for name, shift in found.items():

@@ -18,7 +18,6 @@ from nvcops.core.procedures import procedure
 from nvcops.core.runs import Run, conduct
 from nvcops.core.schedule import is_holiday, moment_of
 from nvcops.core.target import Target
-from nvcops.oncall.people import contacts_of
 from nvcops.oncall.reach import asked_at_all, reach_findings, records_of, tests_of
 from nvcops.oncall.rotation import Shift, on_call, shifts, standing_overrides
 from nvcops.oncall.texts import moment
@@ -133,7 +132,7 @@ def _two(
 
 
 def _contacts(manifest: Manifest, name: str) -> Finding:
-    contacts = contacts_of(manifest, name) or ()
+    contacts = manifest.reach(name) or ()
     kinds = [contact.kind for contact in contacts if Category.CRITICAL in contact.categories]
     if not kinds:
         return CONTACTS.finding(Verdict.CRITICAL, "no contact for critical alerts", subject=name)

@@ -21,7 +21,7 @@ from nvcops.core.oncall import Message, Page, channels
 from nvcops.core.records import Desk
 from nvcops.oncall.asking import PAGES_MAX, first_details, next_step, stop, undelivered
 from nvcops.oncall.outbox import enter, id_of, say_unreachable, tell_those_paged
-from nvcops.oncall.people import RECEIVER, WEBHOOK, contacts_of, may_acknowledge
+from nvcops.oncall.people import RECEIVER, WEBHOOK, may_acknowledge
 from nvcops.oncall.texts import details, line, slug, stamp
 
 # --- Rules ---
@@ -185,6 +185,6 @@ def _open(desk: Desk, about: str) -> list[Page]:
 
 def _channel(manifest: Manifest, to: str, category: Category) -> str:
     """The channel on which somebody is told something; empty where they have none at all."""
-    contacts = contacts_of(manifest, to) or ()
+    contacts = manifest.reach(to) or ()
     ways = channels(contacts, category) or [f"{index}:{way.kind}" for index, way in enumerate(contacts)]
     return ways[0] if ways else ""

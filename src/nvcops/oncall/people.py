@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import msgspec
 
 from nvcops.core.alerts import Category
-from nvcops.core.manifest import Contact, Manifest, Policy, PolicyStep
+from nvcops.core.manifest import Manifest, Policy, PolicyStep
 from nvcops.core.oncall import Override, channels
 from nvcops.oncall.rotation import on_call
 
@@ -29,14 +29,6 @@ def policy_of(manifest: Manifest, name: str) -> Policy | None:
     """The policy of that name, else the first; None where the manifest has none."""
     policies = manifest.oncall.policies
     return next((policy for policy in policies if policy.name == name), policies[0] if policies else None)
-
-
-def contacts_of(manifest: Manifest, name: str) -> tuple[Contact, ...] | None:
-    """How somebody is reached; None where nobody of that name is in [[people]] or [[contacts]]."""
-    person = manifest.person(name)
-    if person is not None:
-        return person.contacts
-    return next((contact.contacts for contact in manifest.contacts if contact.name == name), None)
 
 
 def may_acknowledge(manifest: Manifest, name: str) -> bool:
@@ -67,7 +59,7 @@ def _asked(manifest: Manifest, step: PolicyStep, on_duty: str, category: Categor
     to = on_duty if step.rotation else role
     if not to:
         return Asked(to="", role=role, why=f"nobody is on call for {role}")
-    ways = channels(contacts_of(manifest, to) or (), category)
+    ways = channels(manifest.reach(to) or (), category)
     if not ways:
         return Asked(to=to, role=role, why=f"{to} has no contact for {category} alerts")
     return Asked(to=to, role=role, channels=tuple(ways))

@@ -21,7 +21,6 @@ from nvcops.core.runs import Run, conduct
 from nvcops.core.target import Target
 from nvcops.core.units import Seconds
 from nvcops.oncall.outbox import id_of
-from nvcops.oncall.people import contacts_of
 from nvcops.oncall.texts import details, entry_id, line
 
 # --- Facts ---
@@ -85,7 +84,7 @@ def ways(manifest: Manifest) -> list[Way]:
     return [
         Way(name, f"{index}:{contact.kind}")
         for name in asked_at_all(manifest)
-        for index, contact in enumerate(contacts_of(manifest, name) or ())
+        for index, contact in enumerate(manifest.reach(name) or ())
     ]
 
 
@@ -169,7 +168,7 @@ def confirm(desk: Desk, *, manifest: Manifest, person: str, code: str, at: dt.da
         NotFoundError: nobody of that name is asked by a policy.
         UsageError: it is not a code that they were sent in the last VALID_FOR.
     """
-    if contacts_of(manifest, person) is None:
+    if manifest.reach(person) is None:
         raise NotFoundError(f"{person!r} is nobody in [[people]] or [[contacts]]", hint="`nvcops oncall who`")
     theirs = desk.find(Reach, person=person, sent__gt=at - VALID_FOR, limit=TESTS_MAX)
     test = next(matching(theirs, code.strip(), at), None)

@@ -10,7 +10,7 @@ from typing import Protocol, TypeVar
 from nvcops.adapters.files import read_secret
 from nvcops.core.alerts import Category
 from nvcops.core.errors import NotFoundError
-from nvcops.core.manifest import Contact, Contacted, Manifest, Person
+from nvcops.core.manifest import Manifest
 from nvcops.core.oncall import Message, channels
 
 RECEIVER = "receiver:"
@@ -49,21 +49,15 @@ def address_of(message: Message, manifest: Manifest, hooks: Hooks) -> Address:
     if message.to.startswith(RECEIVER):
         hook = _at(hooks(message.to.removeprefix(RECEIVER)), index, message)
         return Address(hook.url or _written(hook.url_file), webhook=True)
-    contact = _at(contacts_of(manifest, message.to), index, message)
+    contact = _at(manifest.reach(message.to) or (), index, message)
     return Address(contact.url or _written(contact.url_file), webhook=False)
-
-
-def contacts_of(manifest: Manifest, name: str) -> tuple[Contact, ...]:
-    """How somebody of [[people]] or [[contacts]] is reached; nothing for a stranger."""
-    named: list[Person | Contacted] = [*manifest.people, *manifest.contacts]
-    return next((one.contacts for one in named if one.name == name), ())
 
 
 def other_channels(message: Message, manifest: Manifest, category: Category | None) -> list[str]:
     """The channels on which somebody is tried after the message's own."""
     if message.to.startswith(RECEIVER):
         return []
-    contacts = contacts_of(manifest, message.to)
+    contacts = manifest.reach(message.to) or ()
     ways = channels(contacts, category) if category else [f"{n}:{one.kind}" for n, one in enumerate(contacts)]
     tried = int(message.channel.partition(":")[0] or 0)
     return [way for way in ways if int(way.partition(":")[0]) > tried]

@@ -325,3 +325,8 @@ class Manifest(Table, frozen=True, kw_only=True):
     def person(self, name: str) -> Person | None:
         """The roster's entry for a name."""
         return next((person for person in self.people if person.name == name), None)
+
+    def reach(self, name: str) -> tuple[Contact, ...] | None:
+        """How somebody of [[people]] or [[contacts]] is reached; None where nobody has that name."""
+        named: list[Person | Contacted] = [*self.people, *self.contacts]
+        return next((one.contacts for one in named if one.name == name), None)
