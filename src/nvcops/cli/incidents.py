@@ -306,14 +306,15 @@ def personal_data(
 @incident.command("update")
 @number_argument
 @click.argument("text")
+@click.option("--public", is_flag=True, help="Put it on the public status page too.")
 @target_option
 @json_option
 def update_stakeholders(
-    number: int, text: str, target_path: Path | None, as_json: bool, person: str | None, key: Path | None
+    number: int, text: str, public: bool, target_path: Path | None, as_json: bool, person: str | None, key: Path | None
 ) -> None:
     """Tell the stakeholders how it stands, in your words."""
     with deciding(target_path, (person, key), f"incident/{number}", "update", text) as by:
-        messages.update(by.desk, number, manifest=by.manifest, text=text, person=by.person, at=by.at)
+        messages.update(by.desk, number, manifest=by.manifest, text=text, person=by.person, at=by.at, public=public)
         done = timeline.the(by.desk, number)
     told(done, as_json, by.zone)
 

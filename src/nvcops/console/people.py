@@ -14,7 +14,7 @@ from nvcops.console.served import Served, served
 from nvcops.core import schedule
 from nvcops.core.incidents import ActionItem, Clock, Incident, IncidentAlert, IncidentState, Role, Severity
 from nvcops.core.records import Desk
-from nvcops.incidents import leading, opening, timeline
+from nvcops.incidents import checklists, leading, opening, postmortem, timeline
 from nvcops.oncall import ical
 from nvcops.oncall.rotation import on_call, standing_overrides
 
@@ -246,3 +246,32 @@ def who(request: HttpRequest) -> Any:
     at, platform = schedule.now(), served()
     with platform.records.reading() as reading:
         return _plain(on_call(platform.manifest, standing_overrides(reading, at), at))
+
+
+@router.get("/v1/incidents/{number}/checklist")
+def checklist(request: HttpRequest, number: int) -> Any:
+    """The five phases of the response: what is done, and by whom."""
+    with served().records.reading() as reading:
+        return _plain(checklists.checklist(checklists.seen(reading, number), served().manifest))
+
+
+@router.get("/v1/incidents/{number}/postmortem")
+def read_postmortem(request: HttpRequest, number: int) -> Any:
+    """The post-mortem that was published; before that, the one that the records give."""
+    at, platform = schedule.now(), served()
+    with platform.records.reading() as reading:
+        published = postmortem.published(reading, number)
+        story = postmortem.story(reading, number, manifest=platform.manifest)
+    text = published or postmortem.write(story, platform.manifest, at)
+    return {"incident": number, "published": bool(published), "text": text}
+
+
+@router.post("/v1/incidents/{number}/postmortem")
+def publish_postmortem(request: HttpRequest, number: int, said: Words) -> Any:
+    """Publish the completed post-mortem, as Markdown."""
+
+    def publish(desk: Desk, platform: Served, at: dt.datetime) -> Incident:
+        postmortem.publish(desk, number, manifest=platform.manifest, text=said.text, person=said.person, at=at)
+        return timeline.the(desk, number)
+
+    return _decided(said.person, f"incident/{number}", "postmortem", publish)

@@ -240,6 +240,15 @@ def test_an_incident_is_led_over_http(opened: Opened) -> None:
     assert {"opened", "acknowledged", "role", "note", "overridden", "mitigated", "resolved"} <= {
         event["kind"] for event in whole["timeline"]
     }
+    lines = client.get(f"/v1/incidents/{number}/checklist").json()
+    assert ("Acknowledge alert within 5 minutes", "dana") in {(line["item"], line["by"]) for line in lines}
+    written = client.get(f"/v1/incidents/{number}/postmortem").json()
+    assert not written["published"]
+    unfinished = client.post(f"/v1/incidents/{number}/postmortem", json={"person": "dana", "text": written["text"]})
+    assert unfinished.status_code == 400
+    completed = {"person": "dana", "text": written["text"].replace("_To be written:_", "Written:")}
+    assert client.post(f"/v1/incidents/{number}/postmortem", json=completed).status_code == 200
+    assert client.get(f"/v1/incidents/{number}/postmortem").json()["published"]
     assert client.get("/v1/oncall").json() == {}
 
 
