@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 _CHECKOUT = Path(__file__).parents[2]
 TEMPLATE = _CHECKOUT / "platforms" / "nvc-bank" / "platform.toml"
 INVARIANTS = _CHECKOUT / "src" / "nvcbank" / "books.sql"
+IMPACT = INVARIANTS.with_name("impact.sql")
 # The customers' keys begin with the payer's account; the ledger knows a key by the digest of payer and key.
 SETTLED = """
 SELECT asked.key
@@ -232,6 +233,7 @@ def _alerts(document: Any, layout: Layout, record: Record) -> None:
     document["alerts"]["routing"] = _ROUTING_FILE
     document["alerts"]["listen"] = f"127.0.0.1:{record.ports[OPERATIONS]}"
     document["incidents"]["status_page"] = "status"
+    document["incidents"]["impact"] = str(IMPACT)
     if (_CHECKOUT / ".git").exists():
         document["incidents"]["repository"] = str(_CHECKOUT)
 

@@ -18,6 +18,7 @@ from nvcops.adapters.guard import GuardedPatroni
 from nvcops.adapters.haproxy import HAProxy
 from nvcops.adapters.host import LocalHost
 from nvcops.adapters.http import HttpServices
+from nvcops.adapters.ledger import LedgerFile
 from nvcops.adapters.logs import Format, LogFiles, PostgresFormat, ServiceFormat
 from nvcops.adapters.metrics.scrape import metrics_store
 from nvcops.adapters.postgres import PostgresServer
@@ -57,6 +58,7 @@ def connect(manifest: Manifest) -> Target:
         restores=open_restores(manifest) if manifest.backups else None,
         cluster=cluster,
         clients=_clients(manifest, cluster),
+        ledger=_ledger(manifest, cluster),
         records=LaterRecords(manifest),
         runs=RunJournal(manifest),
         commits=GitCheckout(manifest.incidents.repository) if manifest.incidents.repository else None,
@@ -102,9 +104,21 @@ def _servers(manifest: Manifest, control: Control) -> tuple[Database | None, Seq
 
 
 def _clients(manifest: Manifest, cluster: GuardedPatroni | None) -> JournalledClients | None:
-    """The customers' journal; the role that takes backups may read all tables, which ours may not."""
-    entry, journal, reader = manifest.database, manifest.recovery.acknowledgements, manifest.backups
-    if entry is None or journal is None:
+    """The customers' journal, and the books in which it is looked up."""
+    journal, books = manifest.recovery.acknowledgements, _books(manifest, cluster)
+    return JournalledClients(entry=journal, database=books) if journal and books else None
+
+
+def _ledger(manifest: Manifest, cluster: GuardedPatroni | None) -> LedgerFile | None:
+    """The queries of what a time cost, and the books that they are asked of."""
+    impact, books = manifest.incidents.impact, _books(manifest, cluster)
+    return LedgerFile(impact, books) if impact and books else None
+
+
+def _books(manifest: Manifest, cluster: GuardedPatroni | None) -> Database | None:
+    """The primary, asked by the role that takes backups: it may read all tables, which ours may not."""
+    entry, reader = manifest.database, manifest.backups
+    if entry is None:
         return None
     servers: dict[str, Database] = {
         server.name: replace(
@@ -117,9 +131,7 @@ def _clients(manifest: Manifest, cluster: GuardedPatroni | None) -> JournalledCl
         for server in (entry.primary, *entry.standbys)
     }
     primary = servers[entry.primary.name]
-    return JournalledClients(
-        entry=journal, database=PrimaryNow(Roles(cluster, servers, entry.primary.name)) if cluster else primary
-    )
+    return PrimaryNow(Roles(cluster, servers, entry.primary.name)) if cluster else primary
 
 
 def _metrics(manifest: Manifest) -> Metrics:

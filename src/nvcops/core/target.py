@@ -313,6 +313,26 @@ class RunHistory(Protocol):
         ...
 
 
+class Booked(msgspec.Struct, frozen=True, kw_only=True):
+    """One figure of the books; `value` None: it could not be had, and `why` not."""
+
+    title: str
+    value: float | None = None
+    why: str = ""
+
+
+class Ledger(Protocol):
+    """What the service's own books say of a time."""
+
+    def booked(self, start: dt.datetime, end: dt.datetime) -> list[Booked]:
+        """Each figure of the moments from `start` to `end`.
+
+        Raises:
+            ManifestError: the file that says what is asked cannot be read.
+        """
+        ...
+
+
 class Alarm(Protocol):
     """Where an alert of our own is said: it comes in as any other does."""
 
@@ -347,4 +367,5 @@ class Target:
     records: Records | None = None
     runs: RunHistory | None = None
     commits: Commits | None = None
+    ledger: Ledger | None = None
     alarm: Alarm | None = None

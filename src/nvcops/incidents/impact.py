@@ -119,6 +119,7 @@ def impact(target: Target, incident: Incident, now: dt.datetime) -> Impact:
         figures += _counted(seen, title)
         figures.append(_customers(target, service, incident.began, end))
     figures += _told(target, incident.began, end)
+    figures += _booked(target, incident.began, end)
     return Impact(start=incident.began, end=end, figures=tuple(figures))
 
 
@@ -181,6 +182,20 @@ def _told(target: Target, start: dt.datetime, end: dt.datetime) -> list[Figure]:
         return [*figures, Figure(title=title, source=ledger, why=error.sentence)]
     said = f"{kept.missing:,} of {kept.acknowledged:,}"
     return [*figures, Figure(title=title, value=kept.missing, said=said, source=ledger)]
+
+
+def _booked(target: Target, start: dt.datetime, end: dt.datetime) -> list[Figure]:
+    """What the service's own books say of the time."""
+    if target.ledger is None:
+        return []
+    try:
+        found = target.ledger.booked(start, end)
+    except NvcopsError as error:
+        return [Figure(title="What the books say", source="ledger", why=error.sentence)]
+    return [
+        Figure(title=one.title[:1].upper() + one.title[1:], value=one.value, source="ledger", why=one.why)
+        for one in found
+    ]
 
 
 # --- Rules ---

@@ -192,6 +192,7 @@ class IncidentsEntry(Table, frozen=True, kw_only=True):
     regulators: tuple[Literal["us", "gdpr", "dora"], ...] = ()
     status_page: Path | None = None
     status_url: Url | None = None
+    impact: Path | None = None  # queries of what a time cost
     repository: Path | None = None  # the checkout of which `git log` is read
     postmortem_within: Seconds = Seconds(5 * 86400)
     change_for_drills: bool = True

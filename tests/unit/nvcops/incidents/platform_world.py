@@ -107,6 +107,7 @@ def platform(manifest: Manifest, **sockets: Any) -> Any:
         "runs": Journal(),
         "commits": Checkout(),
         "clients": None,
+        "ledger": None,
         "records": MemoryRecords(),
         "alarm": None,
         "control": None,

@@ -18,7 +18,7 @@ from nvcops.core.incidents import ActionItem, Incident, IncidentState, Severity
 from nvcops.core.manifest import Manifest
 from nvcops.core.procedures import find
 from nvcops.core.runs import RunRecord, RunState
-from nvcops.core.target import Increase, LogEvent
+from nvcops.core.target import Booked, Increase, LogEvent
 from nvcops.incidents import actions, checklists, figures, impact, leading, opening
 from nvcops.incidents.measuring import link_runs, measure
 
@@ -63,6 +63,20 @@ def test_customers_are_counted_by_their_pseudonyms_in_the_log(manifest: Manifest
     log = {"bank": [seen("a", "error"), seen("a", "warning"), seen("b", "error"), seen("c", "info"), seen("", "error")]}
     found = of(manifest, logs=Lines(log))["Customers of bank touched, at least"]
     assert (found.value, found.source) == (2, "log of bank")
+
+
+class Books:
+    """core.target.Ledger."""
+
+    def booked(self, start: dt.datetime, end: dt.datetime) -> list[Booked]:
+        assert (start, end) == (NOON, minutes(40))
+        return [Booked(title="payments settled", value=12), Booked(title="customers", why="db-1 does not answer")]
+
+
+def test_what_the_books_say_and_what_they_could_not(manifest: Manifest) -> None:
+    found = of(manifest, ledger=Books())
+    assert found["Payments settled"].text == "12"
+    assert found["Customers"].text == "not known: db-1 does not answer"
 
 
 def test_what_customers_were_told_and_what_the_ledger_has(manifest: Manifest) -> None:
