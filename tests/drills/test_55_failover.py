@@ -60,7 +60,8 @@ def test_the_guard_has_its_failover_proved(guarded: World) -> None:
     lines = {line["check"]: line for line in record["findings"]}
     assert lines["failover.taken_over"]["verdict"] == 0, lines
     assert lines["failover.fenced"]["verdict"] == 0, lines
-    assert "its lease freed at" in lines["failover.guard"]["observed"]
+    said = lines["failover.guard"]["observed"]
+    assert "its lease freed at" in said or "the lease was free already" in said
     assert guarded.whole().primary != before
 
 

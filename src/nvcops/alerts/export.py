@@ -16,7 +16,7 @@ from nvcops.alerts.promql import READY_JOB, counted, duration, expression
 from nvcops.alerts.rules import Rule, rules_of
 from nvcops.core.errors import UsageError
 from nvcops.core.manifest import Manifest, ObjectiveEntry, ServiceEntry
-from nvcops.core.slo import BURN_WINDOWS
+from nvcops.core.slo import BURN, BURN_WINDOWS
 from nvcops.core.units import Seconds
 from nvcops.core.watch import WATCHED, Probe
 
@@ -163,7 +163,7 @@ def _burns(rule: Rule, objective: ObjectiveEntry) -> bool:
 
 def _policy(name: str, rule: Rule) -> dict[str, Any]:
     """OpenSLO has one window for each condition: the long one. That it goes on is said by the short one, in ours."""
-    factor = float(rule.labels["burn"])
+    factor = float(rule.labels[BURN])
     window = next(window for window in BURN_WINDOWS if window.factor == factor)
     title = f"{name}-burn-{rule.labels['burn']}".replace(".", "-")
     condition = {"kind": "burnrate", "threshold": factor}

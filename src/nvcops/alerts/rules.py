@@ -15,7 +15,7 @@ import msgspec
 from nvcops.alerts.indicators import Count, Rises, Share, counted_outcomes, share_of
 from nvcops.core.alerts import Category, Matcher
 from nvcops.core.manifest import Manifest, ObjectiveEntry, ServiceEntry
-from nvcops.core.slo import BURN_WINDOWS, BurnWindow
+from nvcops.core.slo import BURN, BURN_WINDOWS, BurnWindow
 from nvcops.core.units import Ratio, Seconds
 from nvcops.core.watch import PART, PROBE_VALUE, ROLE, WATCHED, Probe
 
@@ -172,7 +172,7 @@ def _burn(objective: ObjectiveEntry, share: Share, window: BurnWindow, manifest:
         family="burn",
         alert="ErrorBudgetBurn",
         category=category,
-        labels={**_labels(objective, category), "burn": f"{window.factor:g}"},
+        labels={**_labels(objective, category), BURN: f"{window.factor:g}"},
         annotations={
             "summary": f"{objective.service}: {objective.name} uses up its error budget {_pace(window.factor)}",
             "description": f"More than {threshold} is bad over {window.long} and over {window.short}; "

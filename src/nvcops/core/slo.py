@@ -98,6 +98,7 @@ class BurnWindow(msgspec.Struct, frozen=True):
 
 
 # 2 % of a month's budget in an hour; 5 % in six; 10 % in three days.
+BURN = "burn"  # the label of a burn-rate alert: its factor
 BURN_WINDOWS = (
     BurnWindow(14.4, Seconds(3600), Seconds(300), 0),
     BurnWindow(6, Seconds(6 * 3600), Seconds(1800), 1),

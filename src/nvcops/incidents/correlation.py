@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import datetime as dt
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
 from nvcops.core.alerts import Alert, Notice
 from nvcops.core.incidents import Incident, IncidentAlert
 from nvcops.core.records import Desk, Reading
+from nvcops.core.slo import BURN, BURN_WINDOWS
 from nvcops.core.units import Seconds
 from nvcops.incidents import timeline
 
@@ -54,6 +55,23 @@ def already(reading: Reading, alerts: Sequence[Alert]) -> Incident | None:
     rows = reading.find(IncidentAlert, fingerprint__in=prints, order="-incident", limit=_FOUND_MAX)
     number = next((row.incident for row in rows if (row.fingerprint, row.starts) in firings), None)
     return reading.get(Incident, number) if number is not None else None
+
+
+def going_on(alerts: Iterable[IncidentAlert]) -> list[IncidentAlert]:
+    """What of an incident's alerts tells that it goes on: all that fire, but for the slower burn rates.
+
+    Those fire for as long as their window remembers, which is half an hour to six hours after it is over; where nothing
+    else was ever seen, they are what there is.
+    """
+    there = list(alerts)
+    firing = [alert for alert in there if alert.ends is None]
+    if all(map(_remembers, there)):
+        return firing
+    return [alert for alert in firing if not _remembers(alert)]
+
+
+def _remembers(alert: IncidentAlert) -> bool:
+    return alert.labels.get(BURN) in {f"{window.factor:g}" for window in BURN_WINDOWS[1:]}
 
 
 def open_ones(reading: Reading) -> list[Open]:

@@ -11,17 +11,17 @@ from typing import Any
 
 from nvcops.core.alerts import Category
 from nvcops.core.errors import UsageError
-from nvcops.core.incidents import Event, Incident, IncidentAlert, IncidentState, Role, Severity
+from nvcops.core.incidents import Event, Incident, IncidentState, Role, Severity
 from nvcops.core.manifest import Manifest
 from nvcops.core.records import Desk, Reading
 from nvcops.core.units import Seconds
 from nvcops.incidents import clocks, messages, timeline
+from nvcops.incidents.correlation import going_on, linked
 from nvcops.incidents.people import somebody
 from nvcops.incidents.severity import worse
 from nvcops.incidents.timeline import enter, text_of
 from nvcops.oncall import paging
 
-_ALERTS_MAX = 1_000
 _STATE = IncidentState
 
 # --- Rules ---
@@ -256,7 +256,7 @@ def resolve(
         raise UsageError(sentence, hint=_FIRST[_STATE.DETECTED])
     refuse(incident, "resolved")
     text = text_of(text, "the resolution")
-    firing = desk.find(IncidentAlert, incident=number, ends__isnull=True, limit=_ALERTS_MAX)
+    firing = going_on(linked(desk, number))
     if firing and not despite.strip():
         sentence = (
             f"{len(firing)} alerts of incident {number} still fire: {firing[0].name} {firing[0].summary}".rstrip()

@@ -7,7 +7,7 @@ import datetime as dt
 from nvcops.core.incidents import Incident
 from nvcops.core.target import Target
 from nvcops.incidents import impact, timeline
-from nvcops.incidents.correlation import linked
+from nvcops.incidents.correlation import going_on, linked
 from nvcops.incidents.opening import infer_again
 from nvcops.incidents.severity import alert_source, signs_of
 from nvcops.incidents.traces import records_of
@@ -65,7 +65,7 @@ def measure(target: Target, at: dt.datetime) -> list[Incident]:
             incident = timeline.the(desk, one.number)
             alerts = linked(desk, one.number)
             firing = [alert for alert in alerts if alert.ends is None]
-            if incident.state not in timeline.ACTIVE or (alerts and not firing):
+            if incident.state not in timeline.ACTIVE or (alerts and not going_on(alerts)):
                 continue  # its effect is over: what it was, it stays
             signs = [*signs_of(firing, manifest), *impact.signs_of_rates(rates, manifest)]
             looked_at = sources | {alert_source(alert.fingerprint) for alert in alerts}

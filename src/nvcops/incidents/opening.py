@@ -155,7 +155,7 @@ def _updated(
     new = tuple(sorted({*incident.services, *services}))
     if new != incident.services:
         incident = timeline.change(desk, incident, services=new)
-    if not firing:
+    if not correlation.going_on(changed.alerts):
         return _quiet(desk, incident, changed.alerts, manifest=manifest, at=at)
     if incident.state is IncidentState.MITIGATED and changed.began:
         back = IncidentState.INVESTIGATING if incident.acknowledged else IncidentState.DETECTED
@@ -177,7 +177,8 @@ def _quiet(
         return incident
     ended = max(alert.ends for alert in alerts if alert.ends)
     cause = f"{ended:%Y%m%dT%H%M%S.%f}"
-    text = "every alert is over; a person says what resolved it"
+    left = "every alert is over" if all(alert.ends for alert in alerts) else "only the budgets' slow alerts still fire"
+    text = f"{left}; a person says what resolved it"
     timeline.enter(desk, incident.number, "mitigated", text, manifest=manifest, at=at, cause=cause)
     return timeline.change(desk, incident, state=IncidentState.MITIGATED, mitigated=min(ended, at))
 
