@@ -31,7 +31,7 @@ from nvcops.core.target import Answers, Change, Increase, Sample, ScrapeSummary
 from nvcops.core.units import Ratio, Seconds
 from nvcops.core.watch import PART, PROBE_VALUE, ROLE, WATCHED, Probe, ProbeKind
 
-FOLDER = Path(__file__).parent / "facts" / "rules"
+FOLDER = Path(__file__).parent / "rules"
 BEGIN = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 ORDERS = ("paid",)
 

@@ -32,6 +32,7 @@ _WAITING_MAX = 10_000
 _AT_ONCE_MAX = 1_000
 _STOP_LOOK_S = 0.2
 _END_S = 5.0
+_LEAVE_S = 0.5
 _WHY_MAX = 300
 
 
@@ -100,6 +101,7 @@ class LoopProber:
         self._ended: queue.Queue[Look] = queue.Queue(_WAITING_MAX)
         self._lost: Counter[str] = Counter()
         self._standstill: Standstill | None = None
+        self._leaving = asyncio.Event()
         self._asking: set[asyncio.Task[float | None]] = set()
 
     def run(self, stop: Any, told: Told) -> None:
@@ -134,14 +136,18 @@ class LoopProber:
     async def _watch(self) -> None:
         """A task for each probe until it is cancelled."""
         loop = asyncio.get_running_loop()
-        self._standstill = Standstill(loop)
+        self._standstill, self._leaving = Standstill(loop), asyncio.Event()
         watched = [Watched(probe) for probe in self._probes]
         tasks = [loop.create_task(self._follow(one)) for one in watched]
         try:
-            await asyncio.gather(*tasks)
+            for ended in (await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION))[0] if tasks else ():
+                ended.result()
             await asyncio.Event().wait()
         finally:
             self._standstill.stop()
+            self._leaving.set()
+            if tasks:  # a connection that is cut while it is being made is not always let go of
+                await asyncio.wait(tasks, timeout=_LEAVE_S)
             for task in (every := [*tasks, *self._asking, *(task for one in watched for task in one.others)]):
                 task.cancel()
             if every:
@@ -156,16 +162,24 @@ class LoopProber:
         due = loop.time() + phase(probe.name) * probe.interval
         while True:
             still = self._still_s()
-            await asyncio.sleep(max(0.0, due - loop.time()))
+            if await self._left_within(due - loop.time()):
+                return
             await self._look_now(watched)
             while watched.again and watched.in_doubt and loop.time() + AGAIN_S < due + probe.interval:
-                await asyncio.sleep(AGAIN_S)
+                if await self._left_within(AGAIN_S):
+                    return
                 await self._look_now(watched)
             missed = max(0, int((loop.time() - due) / probe.interval) - 1)
             if missed and self._still_s() - still > probe.interval / 2:
                 why = f"{missed} looks were due while we ourselves stood still"
                 self._hand_over(watched, Look(probe=probe.name, time=now(), why=why, known=False))
             due += probe.interval * (missed + 1)
+
+    async def _left_within(self, seconds: float) -> bool:
+        """Wait so long; whether it is to stop."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._leaving.wait(), max(0.0, seconds))
+        return self._leaving.is_set()
 
     async def _look_now(self, watched: Watched) -> None:
         """One look; beside it a second one, on a way of its own, when the first is not answered soon."""
