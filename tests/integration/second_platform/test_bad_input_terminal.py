@@ -66,7 +66,8 @@ def test_ctrl_c_leaves_a_run_that_goes_on(quiet: Quiet, hostile: Callable[[str],
     quiet.write(("[database]", 'deadline = "20 s"\n\n[database]'), service=port)
     began = time.monotonic()
     process = subprocess.Popen(
-        [*quiet.nvcops.command, "run", "daily-health-check"],
+        # As from a terminal, also where these tests run in the background, which ignores Ctrl-C.
+        ["env", "--default-signal=INT", *quiet.nvcops.command, "run", "daily-health-check"],
         cwd=quiet.nvcops.folder,
         env=quiet.nvcops.environment,
         stdout=subprocess.PIPE,
