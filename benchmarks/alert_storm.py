@@ -34,7 +34,7 @@ from nvcops.core.records import Records
 
 ALERTS = 10_000
 REQUEST = 100
-SHARE_MIN = 0.01
+SHARE_MIN = 0.02
 MEMORY_MIB_MAX = 128
 TICKS_MAX = 1_000
 BEGIN = dt.datetime(2026, 11, 23, 7, 13, tzinfo=dt.UTC)
