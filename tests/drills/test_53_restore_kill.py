@@ -21,7 +21,7 @@ from restore_world import FULL, RestoreWorld, restore_world
 
 RESTORE = Path(__file__).parents[1] / "integration/nvcops/restore"
 pytestmark = pytest.mark.drill
-STEPS = 13  # of a restore in place; test_the_drill_reaches_the_end knows
+STEPS = 14  # of a restore in place; test_the_drill_reaches_the_end knows
 SAMPLE = {(4, "after"), (8, "after"), (8, "before")}
 
 
