@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime as dt
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 
 from nvcops.alerts import desk as alerts
 from nvcops.alerts.intake import Said
@@ -132,10 +131,16 @@ class Engine:
         return min((moment for moment in due if moment), default=None)
 
     def _one_by_one(self, offered: Sequence[Said]) -> None:
-        """One of them is refused: the others are not lost with it."""
-        for said in offered if len(offered) > 1 else ():
-            with suppress(NvcopsError):
+        """One of them is refused: the others are not lost with it, nor when the records break down in between."""
+        for number, said in enumerate(offered if len(offered) > 1 else ()):
+            try:
                 self.take([said])
+            except StateError as error:
+                self._put_back(offered[number:])
+                self._say(f"{error.sentence}; trying again")
+                return
+            except NvcopsError as error:
+                self._say(error.sentence)
 
     def _put_back(self, offered: Sequence[Said]) -> None:
         with self._turn:

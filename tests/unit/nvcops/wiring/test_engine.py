@@ -148,6 +148,24 @@ def test_one_that_is_refused_takes_no_other_with_it(engine: Engine, records: Fai
     assert any("our own notification" in sentence for sentence in told)
 
 
+def test_records_that_break_down_while_one_is_refused_lose_no_other(
+    engine: Engine, records: Failing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take, broke = engine.take, []
+
+    def breaking(said: list[Said]) -> int:
+        if said == [DOWN] and not broke:
+            broke.append(True)
+            raise StateError("the records cannot be written")
+        return take(said)
+
+    monkeypatch.setattr(engine, "take", breaking)
+    with running(engine):
+        engine.offer([OWN, DOWN])
+        until(lambda: count(records, Message))
+    assert broke
+
+
 def test_what_is_taken_at_the_door_is_refused_whole(engine: Engine, records: Failing) -> None:
     with pytest.raises(UsageError, match="our own notification"):
         engine.take([DOWN, OWN])
