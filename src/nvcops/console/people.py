@@ -84,6 +84,16 @@ def _decided(
     return answer
 
 
+def _led(number: int, name: str, act: Callable[..., Incident], person: str, **words: Any) -> dict[str, Any]:
+    """One of the acts by which a person leads an incident."""
+    return _decided(
+        person,
+        f"incident/{number}",
+        name,
+        lambda desk, platform, at: act(desk, number, manifest=platform.manifest, person=person, at=at, **words),
+    )
+
+
 @router.get("/v1/incidents")
 def incidents(request: HttpRequest, *, over: bool = False, limit: int = 100) -> Any:
     """The incidents, the newest first; with `over` also those that are."""
@@ -132,102 +142,43 @@ def declare(request: HttpRequest, said: Declaration) -> Status[Any]:
 @router.post("/v1/incidents/{number}/ack")
 def ack(request: HttpRequest, number: int, said: ByWhom) -> Any:
     """Somebody is on it."""
-    return _decided(
-        said.person,
-        f"incident/{number}",
-        "acknowledge",
-        lambda desk, platform, at: leading.acknowledge(
-            desk, number, manifest=platform.manifest, person=said.person, at=at
-        ),
-    )
+    return _led(number, "acknowledge", leading.acknowledge, said.person)
 
 
 @router.post("/v1/incidents/{number}/assign")
 def assign(request: HttpRequest, number: int, said: Assignment) -> Any:
     """A role of the emergency response team is somebody's."""
-    return _decided(
-        said.person,
-        f"incident/{number}",
-        "assign",
-        lambda desk, platform, at: leading.assign(
-            desk, number, manifest=platform.manifest, role=said.role, to=said.to, person=said.person, at=at
-        ),
-    )
+    return _led(number, "assign", leading.assign, said.person, role=said.role, to=said.to)
 
 
 @router.post("/v1/incidents/{number}/note")
 def note(request: HttpRequest, number: int, said: Words) -> Any:
     """A line of the timeline in somebody's words."""
-    return _decided(
-        said.person,
-        f"incident/{number}",
-        "note",
-        lambda desk, platform, at: leading.note(
-            desk, number, manifest=platform.manifest, text=said.text, person=said.person, at=at
-        ),
-    )
+    return _led(number, "note", leading.note, said.person, text=said.text)
 
 
 @router.post("/v1/incidents/{number}/severity")
 def severity(request: HttpRequest, number: int, said: Overriding) -> Any:
     """A person's severity in place of the inferred one."""
-    return _decided(
-        said.person,
-        f"incident/{number}",
-        "severity",
-        lambda desk, platform, at: leading.override(
-            desk,
-            number,
-            manifest=platform.manifest,
-            severity=said.severity,
-            reason=said.reason,
-            person=said.person,
-            at=at,
-        ),
-    )
+    return _led(number, "severity", leading.override, said.person, severity=said.severity, reason=said.reason)
 
 
 @router.post("/v1/incidents/{number}/mitigate")
 def mitigate(request: HttpRequest, number: int, said: Words) -> Any:
     """Customers are no longer touched."""
-    return _decided(
-        said.person,
-        f"incident/{number}",
-        "mitigate",
-        lambda desk, platform, at: leading.mitigate(
-            desk, number, manifest=platform.manifest, text=said.text, person=said.person, at=at
-        ),
-    )
+    return _led(number, "mitigate", leading.mitigate, said.person, text=said.text)
 
 
 @router.post("/v1/incidents/{number}/resolve")
 def resolve(request: HttpRequest, number: int, said: Resolution) -> Any:
     """It is over."""
-    return _decided(
-        said.person,
-        f"incident/{number}",
-        "resolve",
-        lambda desk, platform, at: leading.resolve(
-            desk,
-            number,
-            manifest=platform.manifest,
-            text=said.text,
-            person=said.person,
-            at=at,
-            despite=said.despite,
-        ),
-    )
+    return _led(number, "resolve", leading.resolve, said.person, text=said.text, despite=said.despite)
 
 
 @router.post("/v1/incidents/{number}/close")
 def close(request: HttpRequest, number: int, said: ByWhom) -> Any:
     """Nothing is left to do."""
-    return _decided(
-        said.person,
-        f"incident/{number}",
-        "close",
-        lambda desk, platform, at: leading.close(desk, number, manifest=platform.manifest, person=said.person, at=at),
-    )
+    return _led(number, "close", leading.close, said.person)
 
 
 @router.get("/v1/oncall.ics", openapi_extra={"responses": {"200": {"content": {"text/calendar": {}}}}})
