@@ -235,7 +235,8 @@ def _receiver_trouble(target: Target) -> str:
         except TargetError as error:
             return error.sentence
         received = state.running and (state.slot_active or not state.slot)  # an archiver has none
-        return "" if received else state.trouble or "nothing receives the transaction log"
+        # What it said last counts too: the backup that follows judges it by that.
+        return state.trouble or ("" if received else "nothing receives the transaction log")
 
     return _until_empty(trouble, _RECEIVER_S)
 

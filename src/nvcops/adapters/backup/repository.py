@@ -77,7 +77,8 @@ class Source:
             with psycopg.connect(make_conninfo(dsn, password=self.password), autocommit=True) as session:
                 yield session
         except psycopg.OperationalError as error:
-            message = str(error).strip().splitlines()[-1] if str(error).strip() else "the connection was cut"
+            reasons = [line for line in str(error).splitlines() if line.strip() and not line.startswith("\t")]
+            message = reasons[-1].strip() if reasons else "the connection was cut"  # a line with a tab is advice
             if error.sqlstate is None and "FATAL:" not in message:
                 raise Unreachable(f"no primary answers for the backups: {message}") from error
             raise Refused(f"the server refused the backups' role {self.user}: {message}") from error

@@ -190,6 +190,7 @@ def test_somebody_without_a_key_can_approve_nothing() -> None:
         (ReceiverState(running=True), ""),  # an archiver, which has no slot
         (ReceiverState(running=True, slot="nvcops", trouble="the disk is full"), "the disk is full"),
         (ReceiverState(running=False, trouble="the receiver does not run"), "the receiver does not run"),
+        (ReceiverState(running=True, slot="nvcops", slot_active=True, trouble="nobody there"), "nobody there"),
     ],
 )
 def test_a_receiver_that_runs_and_receives_nothing_is_not_well(
