@@ -23,6 +23,7 @@ from nvclab.parts.process import port_answers
 from nvcops import wiring
 from nvcops.core import schedule
 from nvcops.core.alerts import Alert
+from nvcops.core.procedures import runbook
 from nvcops.core.records import Records
 
 USERS = 50
@@ -132,7 +133,7 @@ def watched(*, objectives: bool) -> Iterator[Watched]:
     with contextlib.ExitStack() as stack:
         lab = stack.enter_context(running.temporary(users=USERS, think_s=1.0))
         log = stack.enter_context((lab.folder / "serve.log").open("ab"))
-        platform = lab.folder / "platform.toml" if objectives else without_objectives(lab.folder / "platform.toml")
+        platform = manifest_of(lab.folder / "platform.toml", objectives=objectives)
         records = stack.enter_context(wiring.open_records(wiring.load(platform)))
         watch = Watched(lab, platform, records)
         until(lambda: arrived(lab), READY_S, "all customers are signed in")
@@ -153,11 +154,16 @@ def arrived(lab: running.Lab) -> bool:
     return bool(lab.status()["customers"].get("users") == USERS)
 
 
-def without_objectives(platform: Path) -> Path:
-    """A manifest beside a manifest, the same but for its [[slos]]."""
+def manifest_of(platform: Path, *, objectives: bool) -> Path:
+    """A manifest beside a manifest, in which nothing is due: what a run finds at some hour is an alert too.
+
+    `objectives` says whether its [[slos]] stay.
+    """
     document = tomlkit.parse(platform.read_text(encoding="utf-8"))
-    del document["slos"]
-    other = platform.with_name("without-objectives.toml")
+    if not objectives:
+        del document["slos"]
+    document["procedures"] = {entry.name: {"when": "never"} for entry in runbook()}
+    other = platform.with_name("watched.toml")
     other.write_text(tomlkit.dumps(document), encoding="utf-8")
     return other
 
