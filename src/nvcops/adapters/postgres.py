@@ -16,7 +16,7 @@ from psycopg.rows import DictRow, dict_row
 from nvcops.adapters.files import secret
 from nvcops.core.errors import DeadlineExceeded, Refused, TargetError, Unreachable
 from nvcops.core.manifest import DatabaseEntry, Server
-from nvcops.core.target import Rows
+from nvcops.core.queries import Rows
 
 _ROWS_MAX = 10_000
 _GRACE_S = 0.25  # the server ends a statement at the deadline and says so; this is for its answer to arrive

@@ -9,7 +9,8 @@ from typing import Any, overload
 
 from nvcops.adapters.patroni import Patroni
 from nvcops.core.errors import TargetError
-from nvcops.core.target import Database, Rows
+from nvcops.core.queries import Rows
+from nvcops.core.target import Database
 
 _KNOWN_FOR_S = 1.0
 

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import re
 from importlib import resources
+from typing import Any
+
+Rows = list[dict[str, Any]]  # what a query answers: dictionaries by column name
 
 _NAME = re.compile(r"^-- name: ([a-z_]+)$", re.MULTILINE)
 
 
-def load(package: str) -> dict[str, str]:
-    """The queries of a package, by name.
+def load(package: str, file: str = "queries.sql") -> dict[str, str]:
+    """The queries of a package's file, by name.
 
     Raises:
         ValueError: a name stands twice, or a query has no sentence above it.
     """
-    return parse(resources.files(package).joinpath("queries.sql").read_text(encoding="utf-8"))
+    return parse(resources.files(package).joinpath(file).read_text(encoding="utf-8"))
 
 
 def parse(text: str) -> dict[str, str]:

@@ -15,14 +15,17 @@ import msgspec
 
 from nvcops.core.backups import Backups
 from nvcops.core.clients import Clients
+from nvcops.core.clones import Clones
 from nvcops.core.cluster import Cluster, Control
 from nvcops.core.errors import TargetError
 from nvcops.core.files import PlatformFiles
 from nvcops.core.manifest import Manifest
+from nvcops.core.queries import Rows
 from nvcops.core.records import Records
 from nvcops.core.restores import Restores
 from nvcops.core.runs import RunRecord
 from nvcops.core.schedule import Due
+from nvcops.core.upkeep import Upkeep
 
 
 class Question(msgspec.Struct, frozen=True):
@@ -59,9 +62,6 @@ class Services(Protocol):
         No redirect is followed. It takes as long as the slowest, and none longer than its service's deadline.
         """
         ...
-
-
-Rows = list[dict[str, Any]]
 
 
 class Database(Protocol):
@@ -362,6 +362,8 @@ class Target:
     backups: Backups | None = None
     files: PlatformFiles | None = None
     restores: Restores | None = None
+    clones: Clones | None = None
+    upkeep: Upkeep | None = None
     cluster: Cluster | None = None
     clients: Clients | None = None
     records: Records | None = None

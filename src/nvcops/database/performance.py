@@ -12,8 +12,9 @@ from nvcops.core.checks import Check, Finding, Verdict
 from nvcops.core.errors import TargetError
 from nvcops.core.manifest import Limits
 from nvcops.core.procedures import procedure
+from nvcops.core.queries import Rows
 from nvcops.core.runs import Run
-from nvcops.core.target import Rows, Target
+from nvcops.core.target import Target
 from nvcops.core.units import Bytes, Count, Ratio, Seconds
 from nvcops.database.servers import replication_findings, server_findings, servers
 

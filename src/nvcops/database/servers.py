@@ -11,7 +11,8 @@ from nvcops.core import queries
 from nvcops.core.checks import Check, Finding, Verdict
 from nvcops.core.errors import TargetError
 from nvcops.core.manifest import Limits
-from nvcops.core.target import Database, Rows, Target
+from nvcops.core.queries import Rows
+from nvcops.core.target import Database, Target
 from nvcops.core.together import side_by_side
 from nvcops.core.units import Bytes, Ratio, Seconds
 

@@ -12,8 +12,9 @@ from nvcops.core.checks import Check, Finding, Verdict
 from nvcops.core.cluster import ClusterState, Member
 from nvcops.core.errors import NvcopsError, Refused, TargetError
 from nvcops.core.manifest import Limits
+from nvcops.core.queries import Rows
 from nvcops.core.runs import conduct
-from nvcops.core.target import Database, Rows, Target
+from nvcops.core.target import Database, Target
 from nvcops.core.together import side_by_side
 from nvcops.core.units import Bytes, Seconds
 

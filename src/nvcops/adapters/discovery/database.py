@@ -9,7 +9,7 @@ from nvcops.adapters.discovery.found import DatabaseFound, Note, StandbyFound
 from nvcops.adapters.postgres import PostgresServer
 from nvcops.core.errors import TargetError
 from nvcops.core.manifest import DatabaseEntry
-from nvcops.core.target import Rows
+from nvcops.core.queries import Rows
 
 _QUERIES = {
     "server": """

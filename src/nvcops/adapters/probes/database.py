@@ -9,7 +9,7 @@ from nvcops.adapters.postgres import KeptSession, PostgresServer
 from nvcops.adapters.probes.asking import Exceeded, NotLooked
 from nvcops.core.errors import Refused, TargetError
 from nvcops.core.manifest.probe_options import QueueOptions, ReplicationOptions, SqlOptions
-from nvcops.core.target import Rows
+from nvcops.core.queries import Rows
 from nvcops.core.units import Bytes, Seconds
 
 _ROLE = "SELECT pg_is_in_recovery() AS in_recovery"

@@ -1,6 +1,7 @@
 """`platform.toml`: its tables as types, and how it is read."""
 
 from nvcops.core.manifest.base import Bound, Repository
+from nvcops.core.manifest.database import DatabaseEntry, DatabaseLimits, Server, UpkeepEntry
 from nvcops.core.manifest.lines import line_of
 from nvcops.core.manifest.operations import (
     Acknowledge,
@@ -29,7 +30,6 @@ from nvcops.core.manifest.tables import (
     ClusterEntry,
     ClusterMember,
     ControlEntry,
-    DatabaseEntry,
     DiskEntry,
     Events,
     EvidenceEntry,
@@ -47,7 +47,6 @@ from nvcops.core.manifest.tables import (
     ProxyEntry,
     RecoveryEntry,
     Series,
-    Server,
     ServiceEntry,
 )
 
@@ -66,6 +65,7 @@ __all__ = [
     "Contacted",
     "ControlEntry",
     "DatabaseEntry",
+    "DatabaseLimits",
     "DiskEntry",
     "Events",
     "EvidenceEntry",
@@ -96,6 +96,7 @@ __all__ = [
     "Series",
     "Server",
     "ServiceEntry",
+    "UpkeepEntry",
     "WatchEntry",
     "line_of",
     "parse",

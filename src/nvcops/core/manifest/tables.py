@@ -8,7 +8,8 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from nvcops.core.manifest.base import Bound, CacheUrl, HostAndPort, HttpPath, Name, Port, Repository, Table, Url
+from nvcops.core.manifest.base import Bound, CacheUrl, HostAndPort, HttpPath, Name, Repository, Table, Url
+from nvcops.core.manifest.database import DatabaseEntry
 from nvcops.core.manifest.operations import (
     AlertsEntry,
     Contact,
@@ -69,28 +70,6 @@ class ServiceEntry(Table, frozen=True, kw_only=True):
     deadline: Seconds = Seconds(2)
     log: Path | None = None
     instances: tuple[Instance, ...] = ()
-
-
-class Server(Table, frozen=True, kw_only=True):
-    """A PostgreSQL server; without a port it listens where the primary does."""
-
-    name: Name
-    host: str
-    port: Port | None = None
-
-
-class DatabaseEntry(Table, frozen=True, kw_only=True):
-    port: Port = 5432
-    name: str
-    user: str
-    password_file: Path | None = None
-    password_env: str | None = None
-    ca_file: Path | None = None
-    deadline: Seconds = Seconds(2)
-    log: Path | None = None
-    primary: Server
-    standbys: tuple[Server, ...] = ()
-    required_indexes: tuple[str, ...] = ()
 
 
 class CacheEntry(Table, frozen=True, kw_only=True):

@@ -1,0 +1,67 @@
+"""The tables of `platform.toml` about PostgreSQL: its servers, its limits, and how it is kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+
+from nvcops.core.manifest.base import Name, Port, Table
+from nvcops.core.schedule import When
+from nvcops.core.units import Bytes, Seconds
+
+
+class Server(Table, frozen=True, kw_only=True):
+    """A PostgreSQL server; without a port it listens where the primary does."""
+
+    name: Name
+    host: str
+    port: Port | None = None
+
+
+class DatabaseLimits(Table, frozen=True, kw_only=True):
+    """Thresholds of the database's own checks; those of its sessions and its lag stand in [limits]."""
+
+
+class UpkeepEntry(Table, frozen=True, kw_only=True):
+    """The role that keeps the database, and how far it may disturb: see core.upkeep.Guard.
+
+    `window` is when maintenance may begin and `window_length` how long it may go on; None: at any time.
+    """
+
+    user: str = "nvcops_upkeep"
+    password_file: Path | None = None
+    password_env: str | None = None
+    window: When | None = None
+    window_length: Seconds = Seconds(3 * 3600)
+    lock: Seconds = Seconds(0.5)
+    queue: Seconds = Seconds(1)
+    slowdown: Annotated[float, msgspec.Meta(ge=1.1, le=100)] = 2.0
+    index_budget: Bytes = Bytes(1 << 30)
+    watch_after: Seconds = Seconds(600)
+
+
+class DatabaseEntry(Table, frozen=True, kw_only=True):
+    """The primary and its standbys, and the database that is looked after.
+
+    `books` are the tables (patterns as of LIKE, with their schema) whose rows are money: what weakens them is CRITICAL.
+    `settings` are those of postgresql.conf that must be as written here.
+    """
+
+    port: Port = 5432
+    name: str
+    user: str
+    password_file: Path | None = None
+    password_env: str | None = None
+    ca_file: Path | None = None
+    deadline: Seconds = Seconds(2)
+    log: Path | None = None
+    primary: Server
+    standbys: tuple[Server, ...] = ()
+    required_indexes: tuple[str, ...] = ()
+    books: tuple[str, ...] = ()
+    synchronous_standbys: Annotated[int, msgspec.Meta(ge=0, le=100)] = 0
+    settings: dict[str, str] = msgspec.field(default_factory=dict)
+    limits: DatabaseLimits = DatabaseLimits()
+    upkeep: UpkeepEntry | None = None
