@@ -5,10 +5,10 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Iterable, Sequence
 
-from msgspec.structs import replace
+from msgspec.structs import astuple, replace
 
 from nvcops.alerts.inhibition import digest
-from nvcops.alerts.matchers import MATCHERS_MAX, matches, parse_matchers
+from nvcops.alerts.matchers import MATCHERS_MAX, checked, matches, parse_matchers
 from nvcops.core.alerts import Matcher, Silence
 from nvcops.core.errors import NotFoundError, UsageError
 from nvcops.core.evidence import Entry, utc
@@ -71,10 +71,10 @@ def matchers_of(said: str | Sequence[Matcher]) -> tuple[Matcher, ...]:
     """Matchers that silence something, and not everything.
 
     Raises:
-        UsageError: they are none, or would match an alert without labels.
+        UsageError: they are none, cannot be carried out, or would match an alert without labels.
     """
     try:
-        found = parse_matchers(said) if isinstance(said, str) else tuple(said)
+        found = parse_matchers(said) if isinstance(said, str) else tuple(checked(*astuple(one)) for one in said)
     except ValueError as error:
         raise UsageError(str(error), hint='as in: alertname="ProbeDown", service="bank"') from None
     if not found or matches(found, {}):

@@ -7,17 +7,20 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
-import re
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Literal
+from functools import lru_cache
+from typing import Any, Literal
 
 import msgspec
+import re2
 
 LABELS_MAX = 64  # more is a mistake or an attack: an alert with more is refused
 LABEL_BYTES_MAX = 4_096
 ALERTNAME = "alertname"
 CATEGORY_LABELS = ("category", "severity", "priority")
+PATTERN_LENGTH_MAX = 1_000
+_PATTERN_BYTES_MAX = 1 << 20  # of a compiled one: `(a{0,1000}){0,1000}` is short to write
 
 
 class Category(StrEnum):
@@ -102,6 +105,30 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
         return (self.ends is None or at < self.ends) and (self.expires is None or at < self.expires)
 
 
+@lru_cache(maxsize=1_000)
+def compiled(pattern: str) -> Any:
+    """A regular expression in RE2's syntax, as Alertmanager has it: however it is written, it comes to an end.
+
+    Raises:
+        ValueError: it is none: lookaround and back-references have no place in RE2.
+    """
+    if len(pattern) > PATTERN_LENGTH_MAX:
+        raise ValueError(f"a regular expression of {len(pattern):,} characters is longer than {PATTERN_LENGTH_MAX:,}")
+    options = re2.Options()
+    options.max_mem, options.log_errors, options.never_capture = _PATTERN_BYTES_MAX, False, True
+    try:
+        return re2.compile(pattern, options)
+    except re2.error as error:
+        why = error.args[0].decode(errors="replace") if isinstance(error.args[0], bytes) else error
+        raise ValueError(f"{pattern[:60]!r} is no regular expression of RE2: {why}") from None
+
+
+@lru_cache(maxsize=10_000)
+def _matched(pattern: str, text: str) -> bool:
+    """Whether all of a text matches; labels say the same again and again."""
+    return compiled(pattern).fullmatch(text) is not None
+
+
 class Matcher(msgspec.Struct, frozen=True):
     """`name = "value"`, `!=`, `=~` or `!~`; a regular expression matches the whole value, an absent label is empty.
 
@@ -114,11 +141,15 @@ class Matcher(msgspec.Struct, frozen=True):
     value: str
 
     def matches(self, labels: Mapping[str, str]) -> bool:
-        """Whether the labels are meant."""
+        """Whether the labels are meant.
+
+        Raises:
+            ValueError: the regular expression is none.
+        """
         there = labels.get(self.name, "")
         if self.operator in ("=", "!="):
             return (there == self.value) == (self.operator == "=")
-        return bool(re.fullmatch(self.value, there)) == (self.operator == "=~")
+        return _matched(self.value, there) == (self.operator == "=~")
 
     def __str__(self) -> str:
         return f"{self.name}{self.operator}{msgspec.json.encode(self.value).decode()}"
@@ -140,8 +171,11 @@ class Silence(msgspec.Struct, frozen=True, kw_only=True):
     reminded: dt.datetime | None = None
 
     def mutes(self, labels: Mapping[str, str], at: dt.datetime) -> bool:
-        """Whether it mutes an alert at a moment."""
-        return self.starts <= at < self.ends and all(matcher.matches(labels) for matcher in self.matchers)
+        """Whether it mutes an alert at a moment; one that an older release wrote and nobody can read mutes nothing."""
+        try:
+            return self.starts <= at < self.ends and all(matcher.matches(labels) for matcher in self.matchers)
+        except ValueError:
+            return False
 
 
 class Group(msgspec.Struct, frozen=True, kw_only=True):

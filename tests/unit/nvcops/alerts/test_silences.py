@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 from alerts_world import Office, at, platform, routing_of, said
+from msgspec.structs import replace
 
 from nvcops.alerts import silences
-from nvcops.core.alerts import Silence
+from nvcops.core.alerts import Matcher, Silence
 from nvcops.core.errors import NotFoundError, UsageError
 from nvcops.core.oncall import Message
 
@@ -132,3 +133,18 @@ def test_there_are_not_more_than_anybody_can_know(monkeypatch: pytest.MonkeyPatc
     with pytest.raises(UsageError, match="there are 2 silences already"):
         silence(office, reason="three")
     silence(office, reason="three", at=at(61))
+
+
+def test_a_pattern_that_nobody_can_read_is_refused_wherever_it_stands() -> None:
+    office = Office()
+    with pytest.raises(UsageError, match="no regular expression"):
+        silence(office, matchers=[Matcher("alertname", "=", "Down"), Matcher("service", "=~", "(")])
+
+
+def test_one_of_an_older_release_that_nobody_can_read_mutes_nothing_and_stops_nothing() -> None:
+    office = Office(routing_of(HOOK))
+    made = silence(office)
+    office.desk.put(replace(made, matchers=(*made.matchers, Matcher("service", "!~", "(?=bank)"))))
+    office.take(0, said())
+    office.tick(0)
+    assert firing(office, 0) == ["Down"]

@@ -48,6 +48,8 @@ def test_matchers_are_read(written: str, said: list[str]) -> None:
         ('a="b', "a quote that does not end"),
         ('a="b" c=d', "goes on with"),
         ("a=~(", "no regular expression"),
+        (r'a=~"(x)\\1"', "no regular expression of RE2: invalid escape sequence"),
+        ('a=~"(?:x{0,1000}){0,1000}"', "no regular expression of RE2"),
         (",a=b", "no label name"),
         ('a=~"' + "x" * 1001 + '"', "longer than"),
     ],
@@ -59,6 +61,26 @@ def test_what_is_no_matcher_is_refused_in_a_sentence(written: str, error: str) -
 
 NAMES = st.text(st.characters(categories=["L", "Nd"], include_characters="_"), min_size=1, max_size=10)
 VALUES = st.text(st.characters(exclude_categories=["C", "Z"], include_characters=" \n"), max_size=20)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "value", "matches"),
+    [
+        ("[[:alpha:]]+", "bank", True),
+        ("(?i:page)", "PAGE", True),
+        ("bank", "bank-2", False),
+        ("a.*", "a\nb", False),
+        ("", "", True),
+    ],
+)
+def test_a_regular_expression_means_what_it_means_in_alertmanager(pattern: str, value: str, matches: bool) -> None:
+    assert Matcher("a", "=~", pattern).matches({"a": value}) is matches
+    assert Matcher("a", "!~", pattern).matches({"a": value}) is not matches
+
+
+def test_no_label_keeps_a_regular_expression_busy() -> None:
+    """A program that backtracks needs more steps for it than there are atoms."""
+    assert not Matcher("a", "=~", "((a+)+)+b").matches({"a": "a" * 4_000})
 
 
 @settings(deadline=None)
