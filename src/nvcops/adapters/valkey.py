@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -11,6 +12,8 @@ from valkey.backoff import NoBackoff
 from valkey.retry import Retry
 
 from nvcops.adapters.files import secret
+from nvcops.adapters.valkey_keys import sweep, walk
+from nvcops.core.caches import Keyspace, Swept
 from nvcops.core.errors import DeadlineExceeded, Refused, TargetError, Unreachable
 from nvcops.core.manifest import CacheEntry
 
@@ -36,6 +39,21 @@ class ValkeyServer:
 
     def info(self) -> Mapping[str, Any]:
         """The fields of `INFO everything`."""
+        with self._client() as client:
+            return cast("Mapping[str, Any]", client.info("everything"))
+
+    def keyspace(self, patterns: Sequence[str], *, keys_max: int, deadline_s: float) -> Keyspace:
+        """See core.caches."""
+        with self._client() as client:
+            return walk(client, patterns, keys_max=keys_max, deadline_s=deadline_s)
+
+    def sweep(self, pattern: str, cursor: int, *, keys_max: int, seconds: float) -> Swept:
+        """See core.caches."""
+        with self._client() as client:
+            return sweep(client, pattern, cursor, keys_max=keys_max, seconds=seconds)
+
+    @contextmanager
+    def _client(self) -> Iterator[valkey.Valkey]:
         client = valkey.Valkey.from_url(
             self.url.replace("valkey://", "redis://", 1),
             password=self.password,
@@ -45,7 +63,7 @@ class ValkeyServer:
             client_name="nvcops",
         )
         try:
-            return cast("Mapping[str, Any]", client.info("everything"))
+            yield client
         except valkey.ValkeyError as error:
             raise self.explained(error) from error
         finally:

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import msgspec
 
 from nvcops.core.backups import Backups
+from nvcops.core.caches import Cache
 from nvcops.core.clients import Clients
 from nvcops.core.clones import Clones
 from nvcops.core.cluster import Cluster, Control
@@ -80,17 +81,6 @@ class Database(Protocol):
         Raises:
             TargetError: no session, or the deadline passed: then nothing is known.
         """
-        ...
-
-
-class Cache(Protocol):
-    """A Valkey or Redis server."""
-
-    @property
-    def name(self) -> str: ...
-
-    def info(self) -> Mapping[str, Any]:
-        """The fields of `INFO everything`."""
         ...
 
 

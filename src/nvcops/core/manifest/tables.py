@@ -72,12 +72,22 @@ class ServiceEntry(Table, frozen=True, kw_only=True):
     instances: tuple[Instance, ...] = ()
 
 
+class CacheNamespace(Table, frozen=True, kw_only=True):
+    """A kind of keys: `pattern` as of SCAN. A disposable one is made anew by its service when it is gone."""
+
+    name: Name
+    pattern: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+    about: str = ""
+    disposable: bool = False
+
+
 class CacheEntry(Table, frozen=True, kw_only=True):
     name: Name = "cache"
     url: CacheUrl
     password_file: Path | None = None
     password_env: str | None = None
     deadline: Seconds = Seconds(1)
+    namespaces: tuple[CacheNamespace, ...] = ()
 
 
 class ProxyEntry(Table, frozen=True, kw_only=True):
@@ -134,6 +144,10 @@ class Limits(Table, frozen=True, kw_only=True):
     clock_offset: Bound[Seconds] = Bound(warning=Seconds(2), critical=Seconds(30))
     certificate_days: Bound[Count] = Bound(warning=Count(30), critical=Count(7))
     cache_memory: Bound[Ratio] = Bound(warning=Ratio(0.8), critical=Ratio(0.95))
+    cache_misses: Bound[Ratio] = Bound(warning=Ratio(0.2), critical=Ratio(0.5))
+    cache_lasting: Bound[Ratio] = Bound(warning=Ratio(0.1), critical=Ratio(0.5))
+    cache_key: Bound[Bytes] = Bound(warning=Bytes(1 << 20), critical=Bytes(64 << 20))
+    cache_fragmentation: Bound[Count] = Bound(warning=Count(2), critical=Count(4))
     cache_evictions: Bound[Count] = Bound(warning=Count(1), critical=Count(1000))
     failed_sign_ins_per_minute: Bound[Count] = Bound(warning=Count(30), critical=Count(300))
     metrics_age: Bound[Seconds] = Bound(warning=Seconds(60), critical=Seconds(300))

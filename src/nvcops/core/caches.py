@@ -1,0 +1,76 @@
+"""The socket of a cache: a Valkey or Redis server that others live by. Names of keys may be secrets: none is told."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import msgspec
+
+
+class Held(msgspec.Struct, frozen=True, kw_only=True):
+    """What was seen below one pattern. Of the measured keys: their bytes, and how many `lasting` ones never expire."""
+
+    pattern: str
+    keys: int = 0
+    measured: int = 0
+    measured_bytes: int = 0
+    lasting: int = 0
+
+    @property
+    def bytes(self) -> float:
+        """Bytes of all of them, as far as the measured ones tell."""
+        return self.keys * self.measured_bytes / self.measured if self.measured else 0.0
+
+
+class Key(msgspec.Struct, frozen=True, kw_only=True):
+    """One key: `name` as far as it may be told, its type, bytes, and LFU's counter of its uses (0 to 255)."""
+
+    name: str
+    kind: str
+    bytes: int
+    frequency: int | None = None
+
+
+class Keyspace(msgspec.Struct, frozen=True, kw_only=True):
+    """A walk through the keys: `scanned` of `keys`; the pattern "" counts those below none.
+
+    `largest` and `hottest` are the first of the measured ones; `hottest` is None where no frequencies are counted.
+    """
+
+    keys: int
+    scanned: int
+    held: tuple[Held, ...]
+    largest: tuple[Key, ...] = ()
+    hottest: tuple[Key, ...] | None = None
+
+
+class Swept(msgspec.Struct, frozen=True, kw_only=True):
+    """A part of a sweep: where it goes on (0: it is through), how many keys were looked at and removed."""
+
+    cursor: int
+    scanned: int
+    removed: int
+
+
+class Cache(Protocol):
+    """A Valkey or Redis server.
+
+    Raises:
+        TargetError: nothing is known.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    def info(self) -> Mapping[str, Any]:
+        """The fields of `INFO everything`."""
+        ...
+
+    def keyspace(self, patterns: Sequence[str], *, keys_max: int, deadline_s: float) -> Keyspace:
+        """Walk through the keys by SCAN, and measure a sample of them, at most so many and so long."""
+        ...
+
+    def sweep(self, pattern: str, cursor: int, *, keys_max: int, seconds: float) -> Swept:
+        """Remove keys by SCAN and UNLINK, at most so many, spread over those seconds; from the cursor on."""
+        ...
