@@ -8,7 +8,7 @@ Both run inside of the caller's transaction: what follows from an alert is writt
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from msgspec.structs import replace
 
@@ -200,21 +200,24 @@ class _Turn:
                 self._open(notices_of_one, receiver.policy)
 
     def _open(self, these: Sequence[Notice], policy: str) -> None:
-        whole = notices.together(these)
-        incident = opening.of_notice(self._desk, whole, manifest=self._manifest, at=self._at)
-        if incident is not None:
-            self._page_of_incident(whole, policy, incident)
+        alone: set[str] = set()
+        for part in opening.parts(self._desk, notices.together(these)):
+            incident = opening.of_notice(self._desk, part, manifest=self._manifest, at=self._at)
+            if incident is not None:
+                self._page_of_incident(part, policy, incident)
+            else:
+                alone |= {alert.fingerprint for alert in part.firing}
         for notice in these:
-            self._page_of_group(notice, policy, alone=incident is None)
+            self._page_of_group(notice, policy, alone)
 
-    def _page_of_group(self, notice: Notice, policy: str, *, alone: bool) -> None:
+    def _page_of_group(self, notice: Notice, policy: str, alone: Collection[str]) -> None:
         """The page of alerts that are no incident; one that is open is over with them, whatever they became."""
-        body = notices.body_of(notice)
         if not notice.firing:
+            body = notices.body_of(notice)
             paging.resolve(self._desk, manifest=self._manifest, about=notice.group.key, body=body, at=self._at)
-        elif alone and policy:
+        elif policy and (left := tuple(alert for alert in notice.firing if alert.fingerprint in alone)):
             pages = self._desk.find(Page, about=notice.group.key, resolved__isnull=True)
-            self._page(notice, policy, notice.group.key, pages, None)
+            self._page(replace(notice, firing=left), policy, notice.group.key, pages, None)
 
     def _page_of_incident(self, notice: Notice, policy: str, incident: Incident) -> None:
         """Of an incident each policy is asked once, however many groups it has."""

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Iterable
 
+from nvcops.core.alerts import Alert
 from nvcops.core.incidents import Event
 from nvcops.core.records import Desk, Reading
 
+DRILL = "drill"  # the label of an alert that is a drill's, and the source of such an incident
 _LOOKED_AT = 20
 
 
@@ -33,3 +36,8 @@ def drill_announced(reading: Reading, at: dt.datetime) -> bool:
     """Whether a drill is going on."""
     found = reading.find(Event, incident=0, kind="drill", order="-time", limit=_LOOKED_AT)
     return any(event.time <= at < dt.datetime.fromisoformat(str(event.data["until"])) for event in found)
+
+
+def of_a_drill(reading: Reading, alerts: Iterable[Alert], at: dt.datetime) -> bool:
+    """Whether a drill brought alerts about: they say so, or one that breaks something is going on."""
+    return any(alert.labels.get(DRILL) == "true" for alert in alerts) or drill_announced(reading, at)

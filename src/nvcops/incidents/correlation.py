@@ -14,12 +14,14 @@ from nvcops.core.records import Desk, Reading
 from nvcops.core.slo import BURN, BURN_WINDOWS
 from nvcops.core.units import Seconds
 from nvcops.incidents import timeline
+from nvcops.incidents.announced import DRILL, of_a_drill
 
 SAME_SERVICE = Seconds(1800)
 SAME_TIME = Seconds(300)
 LINKED_MAX = 2_000
 _FOUND_MAX = 10_000
 _FINGERPRINTS_MAX = 5_000  # asked for in one question
+_SLOW = {f"{window.factor:g}" for window in BURN_WINDOWS[1:]}  # of the label `burn`
 
 # --- Facts ---
 
@@ -50,11 +52,9 @@ def linked(reading: Reading, number: int) -> list[IncidentAlert]:
 
 def already(reading: Reading, alerts: Sequence[Alert]) -> Incident | None:
     """The newest incident that has one of these firings."""
-    prints = sorted({alert.fingerprint for alert in alerts})[:_FINGERPRINTS_MAX]
-    firings = {(alert.fingerprint, alert.starts) for alert in alerts}
-    rows = reading.find(IncidentAlert, fingerprint__in=prints, order="-incident", limit=_FOUND_MAX)
-    number = next((row.incident for row in rows if (row.fingerprint, row.starts) in firings), None)
-    return reading.get(Incident, number) if number is not None else None
+    owners = _owners(reading, alerts)
+    numbers = [owners[key] for alert in alerts if (key := (alert.fingerprint, alert.starts)) in owners]
+    return reading.get(Incident, max(numbers)) if numbers else None
 
 
 def going_on(alerts: Iterable[IncidentAlert]) -> list[IncidentAlert]:
@@ -71,7 +71,7 @@ def going_on(alerts: Iterable[IncidentAlert]) -> list[IncidentAlert]:
 
 
 def _remembers(alert: IncidentAlert) -> bool:
-    return alert.labels.get(BURN) in {f"{window.factor:g}" for window in BURN_WINDOWS[1:]}
+    return alert.labels.get(BURN) in _SLOW
 
 
 def open_ones(reading: Reading) -> list[Open]:
@@ -92,22 +92,30 @@ def services_of(alerts: Sequence[Alert]) -> tuple[str, ...]:
     return tuple(sorted({alert.labels["service"] for alert in alerts if alert.labels.get("service")}))
 
 
-def joins(alerts: Sequence[Alert], ongoing: Sequence[Open]) -> Belonging | None:
+def joins(alerts: Sequence[Alert], ongoing: Sequence[Open], *, drill: bool) -> Belonging | None:
     """The incident that alerts join: of the same service within SAME_SERVICE, else begun within SAME_TIME of it.
 
     Of several the newest. Two services that fail at one moment most often fail for one reason: a person who knows
-    better opens another by hand.
+    better opens another by hand. What a drill brings about and what is real are never one incident.
     """
     services, began = set(services_of(alerts)), min(alert.starts for alert in alerts)
-    for one in sorted(ongoing, key=lambda one: -one.incident.number):
+    newest = sorted(ongoing, key=lambda one: -one.incident.number)
+    fitting = [one for one in newest if _fits(one.incident, alerts, drill=drill)]
+    for one in fitting:
         shared = services & set(one.incident.services)
         if shared and abs((began - one.last).total_seconds()) <= SAME_SERVICE:
             return Belonging(one.incident, f"the same service: {', '.join(sorted(shared))}")
-    for one in sorted(ongoing, key=lambda one: -one.incident.number):
+    for one in fitting:
         apart = Seconds(min(abs((began - moment).total_seconds()) for moment in (one.incident.began, one.last)))
         if apart <= SAME_TIME:
             return Belonging(one.incident, f"it began within {apart} of it")
     return None
+
+
+def _fits(incident: Incident, alerts: Sequence[Alert], *, drill: bool) -> bool:
+    """A drill's incident takes, when the drill is over, only what looks back at it: the slower burn rates."""
+    drills = incident.source == DRILL
+    return drills is drill or (drills and all(alert.labels.get(BURN) in _SLOW for alert in alerts))
 
 
 def belongs(reading: Reading, notice: Notice) -> Belonging | None:
@@ -115,7 +123,48 @@ def belongs(reading: Reading, notice: Notice) -> Belonging | None:
     there = already(reading, [*notice.firing, *notice.resolved])
     if there is not None:
         return Belonging(there)
-    return joins(notice.firing, open_ones(reading)) if notice.firing else None
+    if not notice.firing:
+        return None
+    return joins(notice.firing, open_ones(reading), drill=of_a_drill(reading, notice.firing, notice.at))
+
+
+def parts(reading: Reading, notice: Notice) -> list[Notice]:
+    """A notice in parts, each of one incident at most: what is new stands with what goes on, never with what is over.
+
+    A group's notice also holds what an incident that was resolved in spite of it left firing, and the ends of several.
+    """
+    owners = _owners(reading, [*notice.firing, *notice.resolved])
+    states = {one.number: one for one in reading.find(Incident, number__in=sorted(set(owners.values())))}
+    home = {
+        drill: max(
+            (n for n, one in states.items() if one.state in timeline.ACTIVE and (one.source == DRILL) is drill),
+            default=0,
+        )
+        for drill in (False, True)
+    }
+
+    def owner(alert: Alert) -> tuple[int, bool]:
+        drill = alert.labels.get(DRILL) == "true"
+        number = owners.get((alert.fingerprint, alert.starts)) or home[drill]
+        return number, drill and not number
+
+    found: dict[tuple[int, bool], tuple[list[Alert], list[Alert]]] = defaultdict(lambda: ([], []))
+    for place, alerts in enumerate((notice.firing, notice.resolved)):
+        for alert in alerts:
+            found[owner(alert)][place].append(alert)
+    return [
+        msgspec.structs.replace(notice, firing=tuple(firing), resolved=tuple(over))
+        for _, (firing, over) in sorted(found.items(), key=lambda item: (item[0][0] == 0, item[0]))
+    ]
+
+
+def _owners(reading: Reading, alerts: Sequence[Alert]) -> dict[tuple[str, dt.datetime], int]:
+    """The newest incident that has a firing, by its fingerprint and its beginning."""
+    prints = sorted({alert.fingerprint for alert in alerts})[:_FINGERPRINTS_MAX]
+    owners: dict[tuple[str, dt.datetime], int] = {}
+    for row in reading.find(IncidentAlert, fingerprint__in=prints, order="-incident", limit=_FOUND_MAX):
+        owners.setdefault((row.fingerprint, row.starts), row.incident)
+    return owners
 
 
 # --- Procedures ---

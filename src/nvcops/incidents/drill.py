@@ -1,6 +1,7 @@
 """Incident drills: a real fault in a lab, a harmless alert in production; and a score of what came of it.
 
-Everything that a drill brings about is known as a drill from its first moment: it was announced to the records before.
+Everything that a drill brings about is known as a drill from its first moment: it was announced to the records before,
+or, of the harmless one, its only alert says so.
 """
 
 from __future__ import annotations
@@ -125,7 +126,7 @@ def _progress(target: Target, began: dt.datetime, number: int) -> Progress:
             if number:
                 found = [timeline.the(reading, number)]
             else:
-                found = reading.find(Incident, source="drill", detected__gte=began, order="number", limit=1)
+                found = reading.find(Incident, source=announced.DRILL, detected__gte=began, order="number", limit=1)
             if not found:
                 return Progress()
             mine = found[0]
@@ -271,7 +272,8 @@ def incident_drill(  # noqa: D417 - its Args are the script's flags
         run.conclude([READY.unknown(f"not begun: {before.trouble or '; '.join(before.going_on)}")])
         return
     approved = run.approve("drill", words(kind, part)).person if target.manifest.incidents.change_for_drills else ""
-    run.step("announce the drill", announce, target, run.id, approved)
+    if kind != SYNTHETIC:  # its one alert says itself that it is a drill's; what is real meanwhile stays real
+        run.step("announce the drill", announce, target, run.id, approved)
     done, troubles = _carried_out(run, target, kind, part)
     if done is None:
         run.conclude(troubles or [READY.finding(Verdict.OK, words(kind, part))], summary="nothing was done")

@@ -14,8 +14,9 @@ from nvcops.core.incidents import Incident, IncidentAlert, IncidentState, Severi
 from nvcops.core.manifest import Manifest
 from nvcops.core.records import Desk
 from nvcops.incidents import correlation, messages, timeline
-from nvcops.incidents.announced import drill_announced
+from nvcops.incidents.announced import DRILL, of_a_drill
 from nvcops.incidents.cause import from_alerts
+from nvcops.incidents.correlation import parts
 from nvcops.incidents.leading import (
     acknowledge,
     assign,
@@ -43,6 +44,7 @@ __all__ = [
     "of_notice",
     "open_by_hand",
     "override",
+    "parts",
     "personal_data",
     "resolve",
 ]
@@ -74,6 +76,7 @@ def in_words(alerts: Iterable[IncidentAlert]) -> list[str]:
 def of_notice(desk: Desk, notice: Notice, *, manifest: Manifest, at: dt.datetime) -> Incident | None:
     """What a notice means for incidents: opens one, joins or updates one, or notes that one's alerts are over.
 
+    The notice is of one incident at most: one of the `parts` of what a group says.
     None: its alerts are no incident (at most P3, and nothing is going on that they belong to).
     """
     found = correlation.belongs(desk, notice)
@@ -99,7 +102,6 @@ def _opened(desk: Desk, notice: Notice, *, manifest: Manifest, at: dt.datetime) 
     severity, reasons = infer(signs)
     if not rows or severity is Severity.P3:
         return None
-    drill = drill_announced(desk, at) or any(alert.labels.get("drill") == "true" for alert in notice.firing)
     incident = Incident(
         number=number,
         title=title_of(rows, signs),
@@ -107,7 +109,7 @@ def _opened(desk: Desk, notice: Notice, *, manifest: Manifest, at: dt.datetime) 
         severity=severity,
         inferred=severity,
         reasons=reasons,
-        source="drill" if drill else "alerts",
+        source=DRILL if of_a_drill(desk, notice.firing, at) else "alerts",
         services=correlation.services_of(notice.firing),
         security=any(signal_of(alert.labels, manifest) in _SECURITY for alert in notice.firing),
         personal_data=any(alert.labels.get("personal_data") == "true" for alert in notice.firing),

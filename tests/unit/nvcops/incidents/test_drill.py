@@ -237,4 +237,4 @@ def test_a_minor_incident_keeps_no_drill_back(house: House) -> None:
     with house.records.changing() as desk:
         opened(desk, house.manifest, alert(kind="replication", probe="db-2", category=Category.HIGH))
     house.clock.later(3_600)
-    assert drilled(house).steps[0] == "announce the drill"
+    assert drilled(house).steps[0] == "say a harmless alert"
