@@ -11,7 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from nvcops import alerts, database, health, incidents, oncall, recovery, security
+from nvcops import alerts, database, health, housekeeping, incidents, oncall, recovery, security
 from nvcops.adapters.evidence.export import verify_file as verify_bundle
 from nvcops.adapters.evidence.log import EvidenceLog, open_log
 from nvcops.adapters.files import load_manifest, secrets
@@ -60,7 +60,9 @@ def _modules(room: ModuleType) -> Iterator[ModuleType]:
 
 
 ROOMS = tuple(
-    module for room in (health, database, recovery, security, alerts, oncall, incidents) for module in _modules(room)
+    module
+    for room in (health, database, recovery, security, alerts, oncall, incidents, housekeeping)
+    for module in _modules(room)
 )
 
 
