@@ -29,6 +29,7 @@ from nvcops.oncall import paging
 
 GROUPS_MAX = 100  # that one tick looks at: intake waits no longer than that
 EXPIRED_MAX = 5_000
+AGAIN_AFTER = dt.timedelta(minutes=1)  # for what raised
 UPDATE_AGAIN = dt.timedelta(minutes=5)  # those who were paged are not told of each alert that joins
 _FORGOTTEN_MAX = 1_000
 _OVER = (IncidentState.MITIGATED, IncidentState.RESOLVED, IncidentState.CLOSED)
@@ -83,7 +84,9 @@ def resume(desk: Desk, at: dt.datetime, *, manifest: Manifest, routing: Routing)
 # --- What is due ---
 
 
-def tick(desk: Desk, at: dt.datetime, *, manifest: Manifest, routing: Routing) -> dt.datetime | None:
+def tick(
+    desk: Desk, at: dt.datetime, *, manifest: Manifest, routing: Routing, groups_max: int = GROUPS_MAX
+) -> dt.datetime | None:
     """Do what is due at a moment; when the next is due, which has passed where there is more than one tick does.
 
     Ends what was not said again, lets due groups speak, tells authors that their silences end, and forgets what was
@@ -91,15 +94,25 @@ def tick(desk: Desk, at: dt.datetime, *, manifest: Manifest, routing: Routing) -
     """
     expired = desk.find(Alert, ends__isnull=True, expires__lte=at, order="expires", limit=EXPIRED_MAX)
     desk.put(*(settled(alert, at) for alert in expired))
-    due = desk.find(Group, due__lte=at, order="due", limit=GROUPS_MAX)
+    due = desk.find(Group, due__lte=at, order="due", limit=groups_max)
     turn = _Turn(desk, at, manifest, routing)
     for group in due:
         turn.look(group)
     turn.tell()
     _remind(desk, at, manifest)
-    if len(due) < GROUPS_MAX and len(expired) < EXPIRED_MAX:
+    if len(due) < groups_max and len(expired) < EXPIRED_MAX:
         _forget(desk, at, routing)
     return _next(desk, at)
+
+
+def first_due(desk: Desk, at: dt.datetime) -> Group | None:
+    """The group that has waited longest for its turn; None where none does."""
+    return next(iter(desk.find(Group, due__lte=at, order="due", limit=1)), None)
+
+
+def put_off(desk: Desk, group: Group, at: dt.datetime) -> None:
+    """Let a group that cannot speak wait, and try again."""
+    desk.put(replace(group, due=at + AGAIN_AFTER))
 
 
 def _next(desk: Desk, at: dt.datetime) -> dt.datetime | None:

@@ -106,6 +106,19 @@ def undeliverable(message: Message) -> Said:
     )
 
 
+def mistake(error: Exception) -> Said:
+    """A mistake in nvcops itself: what it kept from being decided may be the worst there is."""
+    return Said(
+        labels={ALERTNAME: "EngineMistake", "category": Category.CRITICAL.value, "kind": "nvcops"},
+        annotations={
+            "summary": f"nvcops cannot decide all that it should: {type(error).__name__}: {error}"[:300],
+            "description": "What raised is kept and tried again each minute; all else goes on. See what it prints.",
+        },
+        source=SOURCE,
+        lasts=False,
+    )
+
+
 def condition_said(labels: Mapping[str, str], summary: str, starts: dt.datetime) -> Said:
     """A condition of our own that holds since `starts`: said again while it does."""
     return Said(

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from desk import MemoryRecords
+from nvcops.alerts import desk as alerts
+from nvcops.alerts import notices
 from nvcops.alerts.routing import default_routing
 from nvcops.alerts.said import Said
 from nvcops.core import schedule
-from nvcops.core.alerts import Alert
+from nvcops.core.alerts import Alert, Group, Notice
 from nvcops.core.errors import StateError, UsageError
 from nvcops.core.incidents import Incident
 from nvcops.core.manifest import Manifest, parse
@@ -108,6 +112,17 @@ def until(there: Callable[[], object]) -> None:
         time.sleep(0.01)
 
 
+def firing(records: MemoryRecords) -> list[str]:
+    with records.reading() as reading:
+        return [alert.name for alert in reading.find(Alert, ends__isnull=True)]
+
+
+def told_of(records: MemoryRecords) -> set[str]:
+    """The alerts of which people were told: paged, or in the timeline of the incident for which they were."""
+    with records.reading() as reading:
+        return {group.labels["alertname"] for group in reading.find(Group, told_at__isnull=False)}
+
+
 def count(records: MemoryRecords, kind: type) -> int:
     with records.reading() as reading:
         return reading.count(kind)
@@ -151,19 +166,77 @@ def test_one_that_is_refused_takes_no_other_with_it(engine: Engine, records: Fai
 def test_records_that_break_down_while_one_is_refused_lose_no_other(
     engine: Engine, records: Failing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    take, broke = engine.take, []
+    take, broke = alerts.take, []
 
-    def breaking(said: list[Said]) -> int:
-        if said == [DOWN] and not broke:
+    def breaking(desk: Desk, said: Sequence[Said], *rest: Any, **more: Any) -> Any:
+        if list(said) == [DOWN] and not broke:
             broke.append(True)
             raise StateError("the records cannot be written")
-        return take(said)
+        return take(desk, said, *rest, **more)
 
-    monkeypatch.setattr(engine, "take", breaking)
+    monkeypatch.setattr(alerts, "take", breaking)
     with running(engine):
         engine.offer([OWN, DOWN])
         until(lambda: count(records, Message))
     assert broke
+
+
+def test_an_alert_that_nobody_can_take_keeps_no_other_is_kept_and_is_an_alert_itself(
+    engine: Engine, records: Failing, told: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = [True]
+    take = alerts.take
+
+    def taking(desk: Desk, said: Sequence[Said], *rest: Any, **more: Any) -> Any:
+        if broken and any(one.labels["alertname"] == "Odd" for one in said):
+            raise KeyError("odd")
+        return take(desk, said, *rest, **more)
+
+    monkeypatch.setattr(alerts, "take", taking)
+    monkeypatch.setattr("nvcops.wiring.engine._ASIDE_FOR", dt.timedelta(seconds=1))
+    with running(engine):
+        engine.offer([Said(labels={"alertname": "Odd"}, source="test"), DOWN])
+        until(lambda: told_of(records) == {"EngineMistake", "Down"})
+        assert any("a mistake of nvcops: KeyError: 'odd'" in sentence for sentence in told)
+        broken.clear()
+        until(lambda: "Odd" in firing(records))
+
+
+def test_a_group_that_cannot_speak_keeps_no_other_from_speaking(
+    engine: Engine, records: Failing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    summary_of = notices.summary_of
+
+    def words(notice: Notice) -> str:
+        if any(alert.name == "Odd" for alert in notice.firing):
+            raise ZeroDivisionError
+        return summary_of(notice)
+
+    monkeypatch.setattr(notices, "summary_of", words)
+    odd = Said(labels={"alertname": "Odd", "category": "critical"}, source="test")
+    with running(engine):
+        assert engine.take([odd]) == 0  # taken, though what follows from it raises
+        engine.offer([DOWN])
+        until(lambda: told_of(records) == {"EngineMistake", "Down"})
+        until(lambda: engine.alive(schedule.now()))
+    assert set(firing(records)) == {"Odd", "Down", "EngineMistake"}
+
+
+def test_after_the_records_were_away_nothing_ends_that_could_not_be_said_again(
+    engine: Engine, records: Failing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moment = [schedule.now()]
+    monkeypatch.setattr(schedule, "now", lambda: moment[0])
+    short = Said(labels={"alertname": "Short"}, source="test", lasts=False)
+    with running(engine):
+        engine.offer([short])
+        until(lambda: firing(records) == ["Short"])
+        records.broken = True
+        until(lambda: not engine.alive(moment[0] + dt.timedelta(minutes=10)))
+        moment[0] += dt.timedelta(minutes=10)
+        records.broken = False
+        until(lambda: engine.alive(moment[0]))
+        assert firing(records) == ["Short"]
 
 
 def test_what_is_taken_at_the_door_is_refused_whole(engine: Engine, records: Failing) -> None:
