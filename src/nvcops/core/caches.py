@@ -7,6 +7,8 @@ from typing import Any, Protocol
 
 import msgspec
 
+from nvcops.core.units import Seconds
+
 
 class Held(msgspec.Struct, frozen=True, kw_only=True):
     """What was seen below one pattern. Of the measured keys: their bytes, and how many `lasting` ones never expire."""
@@ -53,6 +55,33 @@ class Swept(msgspec.Struct, frozen=True, kw_only=True):
     removed: int
 
 
+class Pace(msgspec.Struct, frozen=True, kw_only=True):
+    """How a sweep goes: keys looked at in a second, and when it waits and gives up.
+
+    It waits while the p99 of a service is above `slowdown` times what it was before, or the database is asked more than
+    `queries` times as often; it gives up when it waited `patience` in one go, and after `deadline`.
+    """
+
+    rate: int = 5_000
+    slowdown: float = 2.0
+    queries: float = 1.5
+    patience: Seconds = Seconds(30)
+    deadline: Seconds = Seconds(1800)
+
+
+class Sweep(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of a sweep: `stopped` says why it gave up. `queries` are the database's transactions a second."""
+
+    removed: int = 0
+    seconds: float = 0.0
+    waited_s: float = 0.0
+    stopped: str = ""
+    p99_before_s: float | None = None
+    p99_worst_s: float | None = None
+    queries_before: float | None = None
+    queries_worst: float | None = None
+
+
 class Cache(Protocol):
     """A Valkey or Redis server.
 
@@ -73,4 +102,16 @@ class Cache(Protocol):
 
     def sweep(self, pattern: str, cursor: int, *, keys_max: int, seconds: float) -> Swept:
         """Remove keys by SCAN and UNLINK, at most so many, spread over those seconds; from the cursor on."""
+        ...
+
+
+class Sweeper(Protocol):
+    """What cleans the cache while customers are served."""
+
+    def sweep(self, pattern: str, pace: Pace) -> Sweep:
+        """Remove every key of a pattern, at a pace that hurts nobody. Begun again it goes on with what is left.
+
+        Raises:
+            TargetError: the cache does not answer.
+        """
         ...

@@ -23,9 +23,11 @@ class Progress(msgspec.Struct, frozen=True):
 
         >>> str(Progress(1 << 20, 4 << 20, "fetching")), str(Progress(5, 0))
         ('fetching 25 %, 1 MiB of 4 MiB', '5 B')
+        >>> str(Progress(0, 0, "looking"))
+        'looking'
         """
         if not self.all:
-            return f"{self.what} {Bytes(self.done)}".strip()
+            return f"{self.what} {Bytes(self.done)}".strip() if self.done else self.what
         share = min(self.done / self.all, 1)
         return f"{self.what} {share:.0%}, {Bytes(self.done)} of {Bytes(self.all)}".replace("%", " %").strip()
 

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import msgspec
 
 from nvcops.core.backups import Backups
-from nvcops.core.caches import Cache
+from nvcops.core.caches import Cache, Sweeper
 from nvcops.core.clients import Clients
 from nvcops.core.clones import Clones
 from nvcops.core.cluster import Cluster, Control
@@ -354,6 +354,7 @@ class Target:
     restores: Restores | None = None
     clones: Clones | None = None
     upkeep: Upkeep | None = None
+    sweeper: Sweeper | None = None
     cluster: Cluster | None = None
     clients: Clients | None = None
     records: Records | None = None

@@ -7,10 +7,10 @@ from typing import Any
 
 import msgspec
 
-from nvcops.core.caches import Keyspace
+from nvcops.core.caches import Cache, Held, Keyspace, Pace, Sweep
 from nvcops.core.checks import Check, Finding, Verdict
-from nvcops.core.errors import TargetError
-from nvcops.core.manifest import CacheNamespace, Limits
+from nvcops.core.errors import TargetError, UsageError
+from nvcops.core.manifest import CacheNamespace, Limits, Manifest
 from nvcops.core.procedures import procedure
 from nvcops.core.runs import Run, conduct
 from nvcops.core.target import Target
@@ -20,6 +20,8 @@ _KEYS_MAX = 200_000
 _WALK_S = 30.0
 _LOOKUPS_MIN = 1_000
 _KEYS_MIN = 100
+_COUNTED_MAX = 5_000_000
+_RATE_MAX = 1_000_000
 
 # --- Facts ---
 
@@ -101,6 +103,7 @@ HOT = Check(
 KEPT = Check("cache.namespace", "Keys", "")
 STRAYS = Check("cache.strays", "Keys of no namespace", "name what they are in [cache] namespaces")
 SWEPT = Check("cache.swept", "Cache clean-up", "run it again when it is quiet: it goes on with what is left")
+FELT = Check("cache.felt", "What customers felt of it", "")
 _FRAGMENTED_FROM = 64 << 20  # less memory is always mostly overhead
 
 
@@ -191,6 +194,36 @@ def namespace_findings(keys: Keyspace, namespaces: Sequence[CacheNamespace]) -> 
     return lines
 
 
+def swept_findings(name: str, before: Held, swept: Sweep | None, after: Held) -> list[Finding]:
+    """What is left, read back; what a sweep did, where it was no rehearsal.
+
+    >>> held = [Held(pattern="a:*", keys=keys) for keys in (10, 0, 3)]
+    >>> swept_findings("a", held[0], Sweep(removed=10, seconds=2), held[1])[0].observed
+    '10 keys removed in 2 s, none is left'
+    >>> stopped = swept_findings("a", held[0], Sweep(removed=7, seconds=2, stopped="the p99 rose"), held[2])[0]
+    >>> stopped.verdict.name, stopped.observed
+    ('WARNING', '7 keys removed in 2 s, 3 are left: the p99 rose')
+    """
+    if swept is None:
+        return [SWEPT.finding(Verdict.OK, f"{before.keys:,} keys would be removed", subject=name)]
+    left = f"{after.keys:,} are left" if after.keys else "none is left"
+    told = f"{swept.removed:,} keys removed in {Seconds(swept.seconds)}, {left}"
+    if swept.stopped:
+        return [SWEPT.finding(Verdict.WARNING, f"{told}: {swept.stopped}", subject=name), *_felt(name, swept)]
+    return [SWEPT.finding(Verdict.OK, told, subject=name), *_felt(name, swept)]
+
+
+def _felt(name: str, swept: Sweep) -> list[Finding]:
+    parts = []
+    if swept.p99_before_s is not None and swept.p99_worst_s is not None:
+        parts.append(f"p99 {Seconds(swept.p99_before_s)} before, at worst {Seconds(swept.p99_worst_s)}")
+    if swept.queries_before is not None and swept.queries_worst is not None:
+        parts.append(f"{swept.queries_before:.0f} transactions/s before, at most {swept.queries_worst:.0f}")
+    if swept.waited_s:
+        parts.append(f"it waited for {Seconds(swept.waited_s)}")
+    return [FELT.finding(Verdict.OK, "; ".join(parts), subject=name)] if parts else []
+
+
 # --- Procedures ---
 
 
@@ -203,3 +236,93 @@ def cache_review(run: Run, target: Target) -> None:
     entry = target.manifest.cache
     seen = run.read(reviewed, target)
     run.conclude(review_findings(seen, entry.namespaces if entry else (), target.manifest.limits))
+
+
+@procedure("cache-clean-up", lock="cache", needs=["cache"])
+def cache_clean_up(  # noqa: D417 - its Args are the script's flags
+    run: Run, target: Target, *, namespace: str = "", rate: int = 5_000
+) -> None:
+    """Remove a disposable namespace's keys from the cache, at a pace that neither customers nor the database feel.
+
+    It goes by SCAN and UNLINK, waits while the service is slower or the database is asked more than before, and gives
+    up when that does not end. FLUSHDB on a live bank is never a clean-up: `cache-flush` asks a second person.
+
+    Args:
+        namespace: which of [cache] namespaces
+        rate: keys looked at in a second
+    """
+    chosen = the_namespace(target.manifest, namespace)
+    if not chosen.disposable:
+        raise UsageError(
+            f"{chosen.name} ({chosen.about or chosen.pattern}) is not disposable",
+            hint=f"`nvcops run cache-flush --namespace {chosen.name}` asks a second person",
+        )
+    _clean(run, target, chosen, rate)
+
+
+@procedure("cache-flush", lock="cache", approval=True, needs=["cache"])
+def cache_flush(  # noqa: D417 - its Args are the script's flags
+    run: Run, target: Target, *, namespace: str = "", rate: int = 5_000, reason: str = ""
+) -> None:
+    """Remove a namespace's keys that are not disposable, when a second person has approved what that does to customers.
+
+    Args:
+        namespace: which of [cache] namespaces; "all": everything that lies in the cache
+        rate: keys looked at in a second
+        reason: why, in words that the second person can judge
+    """
+    if not reason.strip():
+        raise UsageError("why must they go?", hint='--reason "TEXT"')
+    chosen = the_namespace(target.manifest, namespace)
+    before = run.read(reviewed, target)
+    keys = (
+        sum(held.keys for held in before.keyspace.held if chosen.pattern in (held.pattern, "*"))
+        if before.keyspace
+        else 0
+    )
+    run.approve(
+        "flush", f"Remove {chosen.name} ({chosen.about or chosen.pattern}), about {keys:,} keys: {reason.strip()}"
+    )
+    _clean(run, target, chosen, rate)
+
+
+def the_namespace(manifest: Manifest, name: str) -> CacheNamespace:
+    """The namespace of that name; "all" is everything."""
+    known = {one.name: one for one in (manifest.cache.namespaces if manifest.cache else ())}
+    if name == "all":
+        return CacheNamespace(name="all", pattern="*", about="everything that lies in the cache")
+    if name not in known:
+        names = ", ".join(known) or "platform.toml names none in [cache] namespaces"
+        raise UsageError(f"there is no namespace {name!r}", hint=f"--namespace NAME: {names}")
+    return known[name]
+
+
+def _clean(run: Run, target: Target, namespace: CacheNamespace, rate: int) -> None:
+    if not 1 <= rate <= _RATE_MAX:
+        raise UsageError(f"{rate} keys a second is no pace", hint=f"1 to {_RATE_MAX:,}")
+    before = run.read(below, target, namespace.pattern)
+    swept = run.step(f"remove {namespace.name}: {before.keys:,} keys", sweep, target, namespace.pattern, rate)
+    after = run.read(below, target, namespace.pattern)
+    run.conclude(swept_findings(namespace.name, before, swept, after))
+
+
+@conduct(deadline="2 min", idempotent=True)
+def below(target: Target, pattern: str) -> Held:
+    """Count the keys of one namespace."""
+    cache = _cache(target)
+    seen = cache.keyspace([pattern], keys_max=_COUNTED_MAX, deadline_s=_WALK_S)
+    return next(held for held in seen.held if held.pattern == pattern)
+
+
+@conduct(deadline="1 h", idempotent=True)
+def sweep(target: Target, pattern: str, rate: int) -> Sweep:
+    """Remove them."""
+    if target.sweeper is None:
+        raise UsageError("platform.toml names no [cache]")
+    return target.sweeper.sweep(pattern, Pace(rate=rate))
+
+
+def _cache(target: Target) -> Cache:
+    if target.cache is None:
+        raise UsageError("platform.toml names no [cache]")
+    return target.cache
