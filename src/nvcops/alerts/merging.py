@@ -48,6 +48,7 @@ def merge(old: Alert | None, said: Said, at: dt.datetime, resolve_after: dt.time
         updated=at,
         expires=_expires(said, at, resolve_after),
         times=old.times + 1,
+        began_again=max(filter(None, (old.began_again, said.starts)), default=None),
     )
 
 
@@ -73,14 +74,21 @@ def _ended(old: Alert | None, said: Said, at: dt.datetime) -> Alert | None:
             else None
         )
     if old.ends is None:
-        if said.starts is not None and ends < old.starts:
-            return None  # of an earlier firing
+        if _of_an_earlier(old, said, ends):
+            return None
         words = said.annotations or old.annotations
         ends = max(ends, old.starts)
         return replace(old, annotations=words, updated=at, ends=ends, expires=None, times=old.times + 1)
     if ran_out(old) or (said.starts is not None and said.starts > old.ends):
         return replace(old, updated=at, ends=max(ends, old.starts), expires=None)
     return None
+
+
+def _of_an_earlier(old: Alert, said: Said, ends: dt.datetime) -> bool:
+    """Whether an end is that of an earlier firing than the one that was said last, by the source's own clock."""
+    if said.ends is not None and old.began_again is not None and said.ends < old.began_again:
+        return True
+    return said.starts is not None and ends < old.starts
 
 
 def _late(old: Alert, said: Said, at: dt.datetime, resolve_after: dt.timedelta) -> bool:
@@ -110,6 +118,7 @@ def _begun(old: Alert | None, said: Said, at: dt.datetime, resolve_after: dt.tim
         noticed=at,
         updated=at,
         expires=_expires(said, at, resolve_after),
+        began_again=said.starts,
     )
 
 

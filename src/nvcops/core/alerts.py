@@ -74,6 +74,7 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     `expires` is when it counts as resolved unless it is said again (a Prometheus says it again each minute); None where
     the source says the end itself. `times` counts how often it was said; `noticed` is when it first reached us in this
     firing, `updated` when last. An alert that fires again after its end is a new firing under the same fingerprint.
+    `began_again` is the latest start that its source has said in this firing: what ended before is not this firing.
     """
 
     fingerprint: str
@@ -88,6 +89,7 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     ends: dt.datetime | None = None
     expires: dt.datetime | None = None
     times: int = 1
+    began_again: dt.datetime | None = None
 
     @property
     def name(self) -> str:

@@ -45,6 +45,17 @@ def test_an_end_without_a_start_ends_what_fires_whatever_the_clocks_say() -> Non
     assert alert.ends == at(0)
 
 
+@pytest.mark.parametrize("earlier", [{"starts": 1}, {}])
+@pytest.mark.parametrize("again", [[(3.1, 3)], [(3.1, 3), (3.2, 1)], [(3.1, 1), (3.2, 3)]])
+def test_the_end_of_an_earlier_firing_that_comes_late_does_not_end_the_later_one(
+    earlier: dict[str, float], again: list[tuple[float, float]]
+) -> None:
+    fires = [(1.0, said(starts=1)), *((seconds, said(starts=starts)) for seconds, starts in again)]
+    late = said(ends=2, over=True, **earlier)
+    assert after(*fires, (4, late)).firing(at(4))
+    assert not after(*fires, (4, late), (6, said(ends=5, over=True, **earlier))).firing(at(6))
+
+
 @pytest.mark.parametrize(
     ("starts", "seconds", "fires"),
     [
