@@ -26,6 +26,7 @@ from nvcops.core.records import Records
 from nvcops.core.restores import Restores
 from nvcops.core.runs import RunRecord
 from nvcops.core.schedule import Due
+from nvcops.core.statements import Statements
 from nvcops.core.upkeep import Upkeep
 
 
@@ -354,6 +355,7 @@ class Target:
     restores: Restores | None = None
     clones: Clones | None = None
     upkeep: Upkeep | None = None
+    statements: Statements | None = None
     sweeper: Sweeper | None = None
     cluster: Cluster | None = None
     clients: Clients | None = None
