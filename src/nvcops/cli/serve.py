@@ -17,6 +17,7 @@ from nvcops.adapters.runs.serve import Life
 from nvcops.cli.context import forget, manifest_path, plain, target_option
 from nvcops.cli.report import step_line
 from nvcops.core.runs import RunRecord, StepRecord
+from nvcops.wiring.readiness import LOOK_EVERY_S, Readiness
 
 if TYPE_CHECKING:
     from nvcops.wiring.watch import Watch
@@ -35,17 +36,19 @@ def serve(target_path: Path | None, quiet: bool) -> None:
         if not quiet and step.state.ended:
             _say(f"{run.id} {step_line(step)}")
 
-    with wiring.open_runs(manifest, notify=_say, kind="serve") as runs, wiring.open_records(manifest) as records:
+    with wiring.open_runs(manifest, notify=_say, kind="serve") as runs, wiring.keep_records(manifest) as records:
         watched = wiring.watch(manifest, records, _say)
+        ready = Readiness(records, watched.engine.alive, _say)
         if not quiet:
             names = ", ".join(service.name for service in manifest.services)
             _say(f"serving {manifest.platform.name} ({names}); state in {manifest.platform.state}")
-        wiring.server(runs, watched, on_step, [("door", door(watched))]).work(stop)
+        jobs = [(ready.name, LOOK_EVERY_S, ready)]
+        wiring.server(runs, watched, on_step, [("door", door(watched, ready))], jobs).work(stop)
     if not quiet:
         _say("stopped")
 
 
-def door(watched: Watch) -> Life:
+def door(watched: Watch, ready: Readiness) -> Life:
     """What answers at [alerts] listen for as long as it is served."""
     manifest = watched.manifest
     token = read_secret(manifest.alerts.token_file) if manifest.alerts.token_file else ""
@@ -54,8 +57,9 @@ def door(watched: Watch) -> Life:
         from nvcops.console.served import Served
         from nvcops.console.serving import serve as open_door
 
+        engine = watched.engine
         open_door(
-            Served(manifest, watched.records, watched.series, watched.engine.take, watched.engine.change, token), stop
+            Served(manifest, watched.records, watched.series, engine.take, engine.change, token, ready.trouble), stop
         )
 
     return answer

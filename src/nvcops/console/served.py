@@ -19,7 +19,10 @@ API_ACTOR = "api"
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """One platform behind the door: its records, who takes alerts in (how many were too many), who decides."""
+    """One platform behind the door: its records, who takes alerts in (how many were too many), who decides.
+
+    `trouble` says why no page can be recorded now; empty: they can.
+    """
 
     manifest: Manifest
     records: Records
@@ -27,6 +30,7 @@ class Served:
     take: Callable[[list[Said]], int]
     change: Callable[[Callable[[Desk], object]], None]
     token: str = ""
+    trouble: Callable[[], str] = str
 
     def note(self, desk: Desk, person: str, about: str, act: str) -> None:
         """That somebody who has the token said that a person decided: who it was is their word, not a signature."""

@@ -56,9 +56,15 @@ def refused(request: HttpRequest, error: Exception) -> HttpResponse:
     return response
 
 
-def healthy(request: HttpRequest) -> HttpResponse:
-    """This process answers; its peer and its supervisor ask here."""
+def alive(request: HttpRequest) -> HttpResponse:
+    """This process answers; its supervisor asks here: to begin it anew helps only where it does not."""
     return HttpResponse("ok\n", content_type="text/plain")
 
 
-urlpatterns = [path("healthz", healthy), path("-/healthy", healthy), path("-/ready", healthy), path("", api.urls)]
+def healthy(request: HttpRequest) -> HttpResponse:
+    """What comes in becomes pages; its peer asks here, and tells somebody where it does not."""
+    why = served().trouble()
+    return HttpResponse(f"{why or 'ok'}\n", status=503 if why else 200, content_type="text/plain; charset=utf-8")
+
+
+urlpatterns = [path("healthz", healthy), path("-/healthy", alive), path("-/ready", healthy), path("", api.urls)]

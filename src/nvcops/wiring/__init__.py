@@ -40,6 +40,7 @@ __all__ = [
     "cadences",
     "connect",
     "find_signer",
+    "keep_records",
     "load",
     "open_evidence",
     "open_records",
@@ -150,6 +151,17 @@ def open_records(manifest: Manifest) -> closing[Records]:
     return closing(records.open_records(manifest))
 
 
+def keep_records(manifest: Manifest) -> closing[Records]:
+    """The same for whoever serves: they are opened as soon as they can be, and until then each question says why not.
+
+    Raises:
+        ManifestError: a password cannot be read.
+    """
+    from nvcops.adapters.records.later import KeptRecords
+
+    return closing(KeptRecords(manifest))
+
+
 def open_runs(manifest: Manifest, *, notify: Notify, kind: str = "cli") -> Runs:
     """The platform's runs. It connects to the platform and opens the evidence when they are needed."""
     return Runs(manifest, lambda: connect(manifest), lambda: open_evidence(manifest), notify=notify, kind=kind)
@@ -167,7 +179,11 @@ def watch(manifest: Manifest, records: Records, notify: Notify) -> Watch:
 
 
 def server(
-    runs: Runs, watched: Watch, on_step: Callable[[RunRecord, StepRecord], None], doors: Sequence[tuple[str, Life]] = ()
+    runs: Runs,
+    watched: Watch,
+    on_step: Callable[[RunRecord, StepRecord], None],
+    doors: Sequence[tuple[str, Life]] = (),
+    jobs: Sequence[Job] = (),
 ) -> Server:
     """The worker behind `nvcops serve`: runs by the clock, the services' figures, alerts, a checkpoint now and then."""
     from nvcops.adapters.metrics.scrape import Scraper
@@ -179,14 +195,14 @@ def server(
             if log.size():
                 log.checkpoint(schedule.now())
 
-    jobs: list[Job] = [(scraper.name, scraper.interval_s, scraper), ("checkpoint", CHECKPOINT_EVERY_S, checkpoint)]
-    jobs += watched.jobs(EvidenceLater(runs.manifest))
+    every: list[Job] = [(scraper.name, scraper.interval_s, scraper), ("checkpoint", CHECKPOINT_EVERY_S, checkpoint)]
+    every += [*watched.jobs(EvidenceLater(runs.manifest)), *jobs]
     lives: list[tuple[str, Life]] = [*watched.lives(), *doors]
     if runs.manifest.backups and runs.manifest.backups.engine == "native":
         lives.append(("transaction log", receiver(runs.manifest)))
     if runs.manifest.cluster and runs.manifest.cluster.guard:
-        jobs.append(guard(runs))
-    return Server(runs, jobs, lives, on_step=on_step)
+        every.append(guard(runs))
+    return Server(runs, every, lives, on_step=on_step)
 
 
 def guard(runs: Runs) -> Job:
