@@ -97,9 +97,10 @@ def handle(page: Page) -> str:
 
 
 def asking_line(page: Page, incident: Incident | None, zone: str, mark: str = "") -> str:
-    """What happened, since when, how bad, and how to acknowledge it, in one line."""
+    """What happened, since when, how bad, and how to acknowledge it, in one line; first of all whether it is a drill."""
+    drill = "[DRILL]" if incident and incident.source == "drill" else ""
     grade = incident.severity if incident else page.category.upper()
     number = f"#{page.incident}" if page.incident is not None else ""
     since = moment(incident.began if incident else page.opened, zone)
     what = page.summary.removeprefix(f"{grade} ")
-    return line(" ".join(filter(None, (mark, grade, number))), what, f"Since {since}", f"Ack: {handle(page)}")
+    return line(" ".join(filter(None, (drill, mark, grade, number))), what, f"Since {since}", f"Ack: {handle(page)}")
