@@ -64,6 +64,7 @@ def performance(target: Target) -> Performance | None:
 def heard(database: Database, topics: Mapping[str, Mapping[str, str]]) -> Heard:
     """Ask one server the queries of topics, in one session once it is known what it is."""
     since = {name_of(topic): getattr(topic, "SINCE", {}) for topic in TOPICS}
+    until = {name_of(topic): getattr(topic, "UNTIL", {}) for topic in TOPICS}
     try:
         first = database.read(_SQL)
         number, extensions = first["release"], first["extensions"]
@@ -75,7 +76,7 @@ def heard(database: Database, topics: Mapping[str, Mapping[str, str]]) -> Heard:
             f"{topic}.{name}": sql
             for topic, queries_ in topics.items()
             for name, sql in queries_.items()
-            if release >= since[topic].get(name, 0)
+            if since[topic].get(name, 0) <= release <= until[topic].get(name, release)
         }
         asked, refused = placed(wanted, there)
         answers = database.read(asked) | refused

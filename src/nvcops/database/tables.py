@@ -1,4 +1,4 @@
-"""Tables of the primary: rows that are dead, and large ones that are read from end to end."""
+"""Tables of the primary: rows that are dead."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import msgspec
 
 from nvcops.core import queries
-from nvcops.core.checks import Check, Finding, Verdict
+from nvcops.core.checks import Check, Finding
 from nvcops.core.manifest import Limits, Manifest
-from nvcops.core.units import Bytes, Count, Ratio
+from nvcops.core.units import Count, Ratio
 from nvcops.database.topics import Answers, many, then, unknown, unread
 
 ASKED = queries.load("nvcops.database", "tables.sql")
@@ -44,19 +44,15 @@ def parsed(answers: Answers) -> Seen:
 # --- Rules ---
 
 DEAD = Check("performance.dead_rows", "Dead rows", "VACUUM (ANALYZE) {name}; does an old transaction hold it up?")
-SCANS = Check("performance.scans", "Scans of large tables", "EXPLAIN the statements on {name}: is an index missing?")
-CHECKS = (DEAD, SCANS)
+CHECKS = (DEAD,)
 _DEAD_MIN = 50_000  # fewer are vacuumed in a blink
-_LARGE_BYTES = 64 * 2**20
-_SCANS_MIN = 100
-_SCANS_SHARE = 0.1
 
 
 def findings(seen: Seen, manifest: Manifest, name: str) -> list[Finding]:
     """All lines about the tables of one primary."""
     if "tables" in seen.unread:
         return [unknown(check, seen.unread["tables"], subject=name) for check in CHECKS]
-    return [dead_rows_finding(seen.tables, manifest.limits), scans_finding(seen.tables)]
+    return [dead_rows_finding(seen.tables, manifest.limits)]
 
 
 def dead_rows_finding(tables: Sequence[Table], limits: Limits) -> Finding:
@@ -69,24 +65,3 @@ def dead_rows_finding(tables: Sequence[Table], limits: Limits) -> Finding:
     ratio = Ratio(worst.dead / (worst.dead + worst.live))
     finding = DEAD.at_most(ratio, limits.dead_rows, subject=worst.name, observed=f"{ratio}, {Count(worst.dead)} rows")
     return then(finding, name=worst.name)
-
-
-def scans_finding(tables: Sequence[Table]) -> Finding:
-    """Large tables that are read from end to end again and again.
-
-    >>> def verdict(scans, size): return scans_finding([Table("a", 1, 0, scans, 9, 900, size)]).verdict.name
-    >>> verdict(99, 2**30), verdict(100, 2**30), verdict(100, 2**20)
-    ('OK', 'WARNING', 'OK')
-    """
-    scanned = [
-        table
-        for table in tables
-        if table.bytes >= _LARGE_BYTES
-        and table.scans >= _SCANS_MIN
-        and table.scans >= _SCANS_SHARE * (table.scans + table.lookups)
-    ]
-    worst = max(scanned, key=lambda table: table.scanned, default=None)
-    if worst is None:
-        return SCANS.finding(Verdict.OK, "none")
-    observed = f"{Count(worst.scans)} of {Bytes(worst.bytes)} each"
-    return then(SCANS.finding(Verdict.WARNING, observed, subject=worst.name), name=worst.name)

@@ -7,10 +7,11 @@ A topic is a module of this room with four names:
 * `findings(seen, manifest, name)`, the lines about the primary of that name, which is the subject where they have none;
 * `CHECKS`, all that it ever judges: of a server that does not answer, each is UNKNOWN.
 
-It may have two more:
+It may have three more:
 
 * `OF_STANDBYS`, queries that each standby is asked; `parsed` is then given their answers too, by the standby's name;
-* `SINCE`, the release that a query needs at least (16 for pg_stat_io): before it, it is not asked and not answered.
+* `SINCE`, the release that a query needs at least (16 for pg_stat_io): before it, it is not asked and not answered;
+* `UNTIL`, the newest release that a query is for, likewise.
 
 In its SQL `{pg_stat_statements}`, `{pgstattuple}` and the like stand for the schema that the extension was installed
 into; where it is not installed the query is not asked, and its answer is a refusal that says so.
@@ -19,7 +20,7 @@ into; where it is not installed the query is not asked, and its answer is a refu
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 import msgspec
@@ -95,3 +96,13 @@ def then(finding: Finding, **facts: object) -> Finding:
     'VACUUM {b}'
     """
     return msgspec.structs.replace(finding, next_step=finding.next_step.format(**facts))
+
+
+def listed(names: Sequence[str], most: int = 5) -> str:
+    """Names for a person, and how many more there are.
+
+    >>> listed(["a", "b"]), listed(["a", "b", "c"], most=2)
+    ('a, b', 'a, b and 1 more')
+    """
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

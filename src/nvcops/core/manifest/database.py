@@ -7,9 +7,9 @@ from typing import Annotated
 
 import msgspec
 
-from nvcops.core.manifest.base import Name, Port, Table
+from nvcops.core.manifest.base import Bound, Name, Port, Table
 from nvcops.core.schedule import When
-from nvcops.core.units import Bytes, Seconds
+from nvcops.core.units import Bytes, Count, Ratio, Seconds
 
 
 class Server(Table, frozen=True, kw_only=True):
@@ -21,7 +21,27 @@ class Server(Table, frozen=True, kw_only=True):
 
 
 class DatabaseLimits(Table, frozen=True, kw_only=True):
-    """Thresholds of the database's own checks; those of its sessions and its lag stand in [limits]."""
+    """Thresholds of the database's own checks; those of its sessions and its lag stand in [limits].
+
+    An index is called bloated that wastes `index_bloat_min` at least, and unused when all servers have counted for
+    `unused_index_after`. Conflicts and temporary files are per hour, growth is per week.
+    """
+
+    index_bloat: Bound[Ratio] = Bound(warning=Ratio(0.5), critical=Ratio(0.9))
+    index_bloat_min: Bytes = Bytes(64 << 20)
+    unused_index_after: Seconds = Seconds(30 * 86400)
+    unused_index_min: Bytes = Bytes(1 << 20)
+    scanned_table_min: Bytes = Bytes(64 << 20)
+    checkpoints_requested: Bound[Ratio] = Bound(warning=Ratio(0.5), critical=Ratio(0.9))
+    wal_size: Bound[Ratio] = Bound(warning=Ratio(2), critical=Ratio(4))
+    archive_backlog: Bound[Count] = Bound(warning=Count(10), critical=Count(100))
+    slot_left: Bound[Ratio] = Bound(warning=Ratio(0.25), critical=Ratio(0.1))
+    standby_conflicts: Bound[Count] = Bound(warning=Count(10), critical=Count(100))
+    temporary_files: Bound[Bytes] = Bound(warning=Bytes(1 << 30), critical=Bytes(20 << 30))
+    rollbacks: Bound[Ratio] = Bound(warning=Ratio(0.05), critical=Ratio(0.2))
+    disk_left: Bound[Seconds] = Bound(warning=Seconds(30 * 86400), critical=Seconds(7 * 86400))
+    database_growth: Bound[Ratio] = Bound(warning=Ratio(0.25), critical=Ratio(1))
+    database_growth_min: Bytes = Bytes(1 << 30)
 
 
 class UpkeepEntry(Table, frozen=True, kw_only=True):
