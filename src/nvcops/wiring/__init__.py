@@ -5,8 +5,9 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -14,12 +15,13 @@ from typing import TYPE_CHECKING
 from nvcops import alerts, database, health, housekeeping, incidents, oncall, recovery, security
 from nvcops.adapters.evidence.export import verify_file as verify_bundle
 from nvcops.adapters.evidence.log import EvidenceLog, open_log
-from nvcops.adapters.files import load_manifest, secrets
+from nvcops.adapters.files import load_manifest, read_secret, routing_text, secrets
 from nvcops.adapters.identity_ssh import find_signer
 from nvcops.adapters.runs.door import Runs
 from nvcops.adapters.runs.evidence import Notify
 from nvcops.adapters.runs.schedule import cadences
 from nvcops.adapters.runs.serve import Job, Life, Server
+from nvcops.alerts.routing_file import read_routing
 from nvcops.core import procedures, schedule
 from nvcops.core.backups import Backups
 from nvcops.core.cluster import Failover
@@ -83,13 +85,30 @@ def load(path: Path) -> Manifest:
 
 
 def open_evidence(manifest: Manifest) -> EvidenceLog:
-    """The platform's evidence log; no secret that its manifest names can get into it."""
+    """The platform's evidence log; no secret that its manifest or its routing names can get into it."""
     return open_log(
         manifest.platform.state,
         origin=manifest.evidence.origin,
         witness=manifest.evidence.witness,
-        redactor=Redactor(secrets(manifest)),
+        redactor=Redactor([*secrets(manifest), *_addresses_of_hooks(manifest)]),
     )
+
+
+def _addresses_of_hooks(manifest: Manifest) -> list[str]:
+    """The webhooks' addresses that stand in files; what cannot be read is no secret that we could write down."""
+    found: list[str] = []
+    with suppress(ManifestError):
+        for file in _files_of_hooks(manifest.alerts.routing, routing_text(manifest)):
+            with suppress(ManifestError):
+                found.append(read_secret(file))
+    return found
+
+
+@lru_cache(maxsize=8)
+def _files_of_hooks(path: Path | None, text: str | None) -> tuple[Path, ...]:
+    """Read once for each text: the log is opened every few seconds."""
+    receivers = read_routing(text, path).receivers.values() if path and text else ()
+    return tuple(hook.url_file for receiver in receivers for hook in receiver.webhooks if hook.url_file)
 
 
 @dataclass(frozen=True, slots=True)

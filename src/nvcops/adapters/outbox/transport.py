@@ -73,17 +73,17 @@ class Transport:
             return Outcome(error=f"the courier cannot be given a message: {http.reason(error)}")
 
     def _post(self, message: Message, address: Address) -> Outcome:
-        where = _named(address.url)
+        where, path = _named(address.url), ""
         try:
             target, path, headers = _request_to(address.url, self._deadline_s)
             headers += [(MESSAGE_HEADER, message.id), ("Idempotency-Key", message.id)]
             conversation = http.Conversation(target, keep=False)
             answer = asyncio.run(_asked(conversation, path, payload_of(message), headers))
         except TargetError as error:
-            return Outcome(error=without_secrets(error.sentence, address.url))
-        except ValueError as error:
+            return Outcome(error=without_secrets(error.sentence.replace(f" ({path})", ""), address.url))
+        except ValueError:  # what it says may say the address, in another form
             return Outcome(
-                error=f"the webhook's address is none: {without_secrets(str(error), address.url)}", lasting=True
+                error="the webhook's address is none: http:// or https:// and a host are expected", lasting=True
             )
         if 200 <= answer.status < 300:
             return Outcome(receipt=f"{where} answered {answer.status}")
@@ -149,7 +149,7 @@ def _request_to(url: str, deadline_s: float) -> tuple[http.Address, str, list[tu
     """Where a webhook is asked, what for, and as whom."""
     parts = urlsplit(url)
     if not parts.hostname or parts.scheme not in ("http", "https"):
-        raise ValueError("http:// or https:// and a host are expected")
+        raise ValueError(parts.scheme)
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     target = replace(http.Address.of(url, None, deadline_s), prefix="", url=_named(url))
     if parts.username is None:

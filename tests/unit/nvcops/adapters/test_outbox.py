@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nvcops.adapters.outbox import outcomes
-from nvcops.adapters.outbox.addresses import address_of, other_channels
-from nvcops.adapters.outbox.transport import payload_of, without_secrets
+from nvcops.adapters.outbox.addresses import Address, address_of, other_channels
+from nvcops.adapters.outbox.transport import Transport, payload_of, without_secrets
 from nvcops.core.alerts import Category
 from nvcops.core.errors import ManifestError, NotFoundError
 from nvcops.core.manifest import Contact, Contacted, EvidenceEntry, Manifest, Person, Platform
@@ -130,3 +130,21 @@ def test_nothing_of_an_address_is_said_but_where_it_leads(user: str, password: s
     assert not any(secret in said for secret in (user, password, token))
     assert "relay.example.com knows" in said
     assert said.isprintable()
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://127.0.0.1:1/hidden?token=hidden",
+        "http://hidden:hidden@127.0.0.1:1/x",
+        "http://127.0.0.1:1/s\nhidden",
+        "http://127.0.0.1:hidden/",
+        "http://[hidden/",
+        "hidden",
+        "https://127.0.0.1:1/%68idden",
+    ],
+)
+def test_what_is_said_of_a_webhook_that_cannot_be_reached_says_no_secret(address: str) -> None:
+    outcome = Transport(2.0).send(message("receiver:chat", "0:webhook"), Address(address, webhook=True))
+    assert outcome.error
+    assert "hidden" not in repr(outcome)
