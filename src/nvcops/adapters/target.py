@@ -12,6 +12,7 @@ from nvcops.adapters.backup.platform_files import RepositoryFiles
 from nvcops.adapters.backup.repository import open_repository
 from nvcops.adapters.backup.restores import open_restores
 from nvcops.adapters.clients import JournalledClients
+from nvcops.adapters.clones.clones import open_clones
 from nvcops.adapters.files import secret
 from nvcops.adapters.git import GitCheckout
 from nvcops.adapters.guard import GuardedPatroni
@@ -56,6 +57,7 @@ def connect(manifest: Manifest) -> Target:
         backups=open_backups(manifest) if manifest.backups else None,
         files=RepositoryFiles(open_repository(manifest), manifest) if manifest.backups else None,
         restores=open_restores(manifest) if manifest.backups else None,
+        clones=open_clones(manifest) if manifest.backups else None,
         cluster=cluster,
         clients=_clients(manifest, cluster),
         ledger=_ledger(manifest, cluster),
