@@ -27,6 +27,7 @@ class Pool:
         self._suspected = 0.0
         self._name = name
         self.size = size
+        self.waiting = 0  # who has no connection yet
         self._pool: asyncpg.Pool | None = None
 
     async def open(self) -> None:
@@ -83,11 +84,14 @@ class Pool:
     @asynccontextmanager
     async def _connection(self, within_s: float) -> AsyncIterator[Any]:
         assert self._pool is not None  # noqa: S101 - opened before anything is served
+        self.waiting += 1
         try:
             connection = await self._pool.acquire(timeout=within_s)
         except (*_LOST, asyncpg.PostgresError) as error:
             await self._suspect_all()
             raise PartDown("database", _why(error)) from error
+        finally:
+            self.waiting -= 1
         try:
             yield connection
         except ValueError:  # an argument that does not fit its type: nothing was sent

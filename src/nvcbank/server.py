@@ -165,6 +165,9 @@ def _add_gauges(
         "nvcbank_pool_open", "Connections open.", "pool", lambda: {n: p.open_connections for n, p in pools.items()}
     )
     metrics.gauge("nvcbank_pool_in_use", "Connections busy.", "pool", lambda: {n: p.in_use for n, p in pools.items()})
+    metrics.gauge(
+        "nvcbank_pool_waiting", "Who has no connection yet.", "pool", lambda: {n: p.waiting for n, p in pools.items()}
+    )
     metrics.gauge("nvcbank_payments_waiting", "Payments not answered yet.", "", lambda: {"": poster.waiting})
     metrics.gauge("nvcbank_http_connections", "Clients connected.", "", lambda: {"": listener.connections})
     metrics.gauge("nvcbank_log_dropped_lines", "Log lines that could not be written.", "", lambda: {"": log.dropped})

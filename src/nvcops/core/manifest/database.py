@@ -27,6 +27,22 @@ class DatabaseLimits(Table, frozen=True, kw_only=True):
     `unused_index_after`. Conflicts and temporary files are per hour, growth is per week.
     """
 
+    lock_queue: Bound[Count] = Bound(warning=Count(5), critical=Count(20))
+    deadlocks_per_day: Bound[Count] = Bound(warning=Count(5), critical=Count(100))
+    prepared_transaction: Bound[Seconds] = Bound(warning=Seconds(300), critical=Seconds(3600))
+    pool_waiting: Bound[Count] = Bound(warning=Count(5), critical=Count(50))
+    freeze: Bound[Ratio] = Bound(warning=Ratio(1.2), critical=Ratio(2))
+    wraparound: Bound[Ratio] = Bound(warning=Ratio(0.4), critical=Ratio(0.7))
+    xmin_age: Bound[Count] = Bound(warning=Count(5_000_000), critical=Count(50_000_000))
+    vacuum_overdue: Bound[Ratio] = Bound(warning=Ratio(2), critical=Ratio(10))
+    insert_vacuum_overdue: Bound[Ratio] = Bound(warning=Ratio(5), critical=Ratio(50))
+    analyze_overdue: Bound[Ratio] = Bound(warning=Ratio(5), critical=Ratio(50))
+    overdue_rows_min: Count = Count(50_000)
+    vacuum_runtime: Bound[Seconds] = Bound(warning=Seconds(6 * 3600), critical=Seconds(24 * 3600))
+    table_bloat: Bound[Ratio] = Bound(warning=Ratio(0.5), critical=Ratio(0.8))
+    table_bloat_min: Bytes = Bytes(32 << 20)
+    sequence_used: Bound[Ratio] = Bound(warning=Ratio(0.75), critical=Ratio(0.9))
+    foreign_key_min: Bytes = Bytes(64 << 20)
     index_bloat: Bound[Ratio] = Bound(warning=Ratio(0.5), critical=Ratio(0.9))
     index_bloat_min: Bytes = Bytes(64 << 20)
     unused_index_after: Seconds = Seconds(30 * 86400)

@@ -47,6 +47,7 @@ class Series(Table, frozen=True, kw_only=True):
     outcomes: str | None = None
     outcome_label: str = "outcome"
     outcome_title: str = "outcomes"
+    pool_waiting: str | None = None
 
 
 class Events(Table, frozen=True, kw_only=True):
