@@ -129,6 +129,8 @@ def _password_files(manifest: Manifest) -> Iterator[tuple[Place, Path]]:
         entry = getattr(manifest, table)
         if entry is not None and entry.password_file is not None:
             yield (table, "password_file"), entry.password_file
+    if manifest.database and manifest.database.upkeep and manifest.database.upkeep.password_file:
+        yield ("database", "upkeep", "password_file"), manifest.database.upkeep.password_file
     if manifest.backups and manifest.backups.key_file:
         yield ("backups", "key_file"), manifest.backups.key_file
     if manifest.watch.heartbeat_url_file:
@@ -165,7 +167,9 @@ def _why(error: OSError) -> str:
 
 def secrets(manifest: Manifest) -> list[str]:
     """Every secret that a manifest names, so that they can be kept out of what is written."""
-    tables = [table for table in (manifest.database, manifest.cache, manifest.backups, manifest.records) if table]
+    upkeep = manifest.database.upkeep if manifest.database else None
+    named = (manifest.database, upkeep, manifest.cache, manifest.backups, manifest.records)
+    tables = [table for table in named if table]
     from_environment = [secret(None, table.password_env) for table in tables if not table.password_file]
     from_files = [read_secret(file) for _, file in _password_files(manifest)]
     in_addresses = [password for value in from_files if (password := _password_in(value))]

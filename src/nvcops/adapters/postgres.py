@@ -84,13 +84,20 @@ class PostgresServer:
         finally:
             session.pgconn.finish()  # says good-bye without waiting for an answer
 
-    async def connected(self) -> Session:
-        """A session of one's own.
+    async def connected(
+        self, *, application: str = "nvcops", settings: Mapping[str, str | int] | None = None
+    ) -> Session:
+        """A session of one's own: `settings` of the server in place of those of a reader; their values hold no space.
 
         Raises:
             TargetError: there is none within the deadline.
         """
-        limits = f"-c statement_timeout={int(self.deadline_s * 1000)} -c default_transaction_read_only=on -c jit=off"
+        reading = {
+            "statement_timeout": int(self.deadline_s * 1000),
+            "default_transaction_read_only": "on",
+            "jit": "off",
+        }
+        chosen = {"search_path": "pg_catalog,public", **(reading if settings is None else settings)}
         try:
             async with asyncio.timeout(self.deadline_s):
                 session = await Session.connect(
@@ -101,8 +108,8 @@ class PostgresServer:
                     password=self.password,
                     sslmode="verify-full" if self.ca_file else None,
                     sslrootcert=str(self.ca_file) if self.ca_file else None,
-                    application_name="nvcops",
-                    options=f"{limits} -c search_path=pg_catalog,public",
+                    application_name=application,
+                    options=" ".join(f"-c {name}={value}" for name, value in chosen.items()),
                     autocommit=True,
                     row_factory=dict_row,
                 )
@@ -121,15 +128,15 @@ class PostgresServer:
             raise DeadlineExceeded(f"{self._where} did not answer within {self.deadline_s:g} s") from error
         except psycopg.Error as error:
             if error.sqlstate is None:  # not the server's words: it went silent, or away
-                raise DeadlineExceeded(f"{self._where} went silent: {_first_line(error)}") from error
-            return Refused(f"{self._where} refused: {_first_line(error)}")
+                raise DeadlineExceeded(f"{self._where} went silent: {first_line(error)}") from error
+            return Refused(f"{self._where} refused: {first_line(error)}")
         if len(rows) > _ROWS_MAX:
             return Refused(f"{self._where} has more than {_ROWS_MAX:,} rows to say", hint="ask for fewer")
         return rows
 
     def _not_connected(self, error: psycopg.OperationalError) -> TargetError:
         """Distinguish a server that says no from one that is not there."""
-        message = _first_line(error)
+        message = first_line(error)
         if "FATAL:" in message:
             return Refused(f"{self._where} refused: {message.partition('FATAL:')[2].strip()}")
         return Unreachable(f"{self._where} does not answer: {message.rpartition(' failed: ')[2]}")
@@ -184,7 +191,7 @@ class KeptSession:
             self._session = None
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
     """What went wrong, without the bytes by which whatever listens there could steer a terminal."""
     line = str(error).strip().partition("\n")[0].strip()
     return "".join(letter if letter.isprintable() else "?" for letter in line)

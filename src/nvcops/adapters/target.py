@@ -28,6 +28,10 @@ from nvcops.adapters.prometheus import PrometheusMetrics
 from nvcops.adapters.records.later import LaterRecords
 from nvcops.adapters.roles import PrimaryNow, Roles, StandbysNow
 from nvcops.adapters.runs.history import RunJournal
+from nvcops.adapters.statements.history import StatementHistory
+from nvcops.adapters.statements.store import statement_store
+from nvcops.adapters.sweeping import GuardedSweeper
+from nvcops.adapters.upkeep import open_upkeep
 from nvcops.adapters.valkey import ValkeyServer
 from nvcops.core.backups import Backups
 from nvcops.core.cluster import Control
@@ -49,6 +53,7 @@ def connect(manifest: Manifest) -> Target:
         database=database,
         standbys=standbys,
         cache=ValkeyServer.of(manifest.cache) if manifest.cache else None,
+        sweeper=_sweeper(manifest),
         proxy=_haproxy(manifest.proxy) if manifest.proxy else None,
         host=LocalHost(manifest.disks, manifest.certificates),
         metrics=_metrics(manifest),
@@ -58,13 +63,24 @@ def connect(manifest: Manifest) -> Target:
         files=RepositoryFiles(open_repository(manifest), manifest) if manifest.backups else None,
         restores=open_restores(manifest) if manifest.backups else None,
         clones=open_clones(manifest) if manifest.backups else None,
+        upkeep=open_upkeep(manifest, cluster) if manifest.database and manifest.database.upkeep else None,
         cluster=cluster,
+        statements=StatementHistory(statement_store(manifest), database) if database else None,
         clients=_clients(manifest, cluster),
         ledger=_ledger(manifest, cluster),
         records=LaterRecords(manifest),
         runs=RunJournal(manifest),
         commits=GitCheckout(manifest.incidents.repository) if manifest.incidents.repository else None,
     )
+
+
+def _sweeper(manifest: Manifest) -> GuardedSweeper | None:
+    """What cleans the cache; it keeps an eye on the services and on the primary."""
+    if manifest.cache is None:
+        return None
+    entry = manifest.database
+    primary = PostgresServer.of(entry, entry.primary) if entry else None
+    return GuardedSweeper(cache=ValkeyServer.of(manifest.cache), services=manifest.services, database=primary)
 
 
 def open_backups(manifest: Manifest) -> Backups:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
+import functools
 from collections.abc import Callable, Iterator, Sequence
+from typing import cast
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -37,7 +39,12 @@ def cadences(manifest: Manifest) -> dict[str, When]:
 
 
 def _fits(entry: Procedure, manifest: Manifest) -> bool:
-    return all(getattr(manifest, table) for table in entry.needs)
+    return all(_table(manifest, path) for path in entry.needs)
+
+
+def _table(manifest: Manifest, path: str) -> object:
+    """What stands at a path as `database.upkeep`; None where a part of it was left out."""
+    return functools.reduce(lambda table, key: getattr(table, key, None), path.split("."), cast("object", manifest))
 
 
 class Scheduler:
