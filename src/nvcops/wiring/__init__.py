@@ -206,8 +206,9 @@ def server(
 ) -> Server:
     """The worker behind `nvcops serve`: runs by the clock, the services' figures, alerts, a checkpoint now and then."""
     from nvcops.adapters.metrics.scrape import Scraper
+    from nvcops.adapters.statements.sampler import Sampler
 
-    scraper = Scraper.of(runs.manifest)
+    scraper, sampler = Scraper.of(runs.manifest), Sampler.of(runs.manifest)
 
     def checkpoint() -> None:
         with open_evidence(runs.manifest) as log:
@@ -217,6 +218,8 @@ def server(
     every: list[Job] = [(scraper.name, scraper.interval_s, scraper), ("checkpoint", CHECKPOINT_EVERY_S, checkpoint)]
     every += [*watched.jobs(EvidenceLater(runs.manifest)), *jobs]
     lives: list[tuple[str, Life]] = [*watched.lives(), *doors]
+    if sampler is not None:
+        lives.append((sampler.name, sampler.run))
     if runs.manifest.backups and runs.manifest.backups.engine == "native":
         lives.append(("transaction log", receiver(runs.manifest)))
     if runs.manifest.cluster and runs.manifest.cluster.guard:

@@ -34,6 +34,11 @@ class Sessions:
         self._kept = kept
         self._sessions = [KeptSession(server) for server in servers]  # the one that answered last is asked first
 
+    @property
+    def answered(self) -> str:
+        """The name of the server that answered last."""
+        return self._sessions[0].server.name
+
     async def rows(self, sql: str, role: str = "any", *, fresh: bool) -> Rows:
         """The answer of the first server that answers in that role.
 
