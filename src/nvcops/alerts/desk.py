@@ -71,7 +71,8 @@ def _acknowledge(desk: Desk, said: Said, at: dt.datetime, manifest: Manifest, ro
 def resume(desk: Desk, at: dt.datetime, *, manifest: Manifest, routing: Routing) -> None:
     """What an engine does when it begins: while nobody listened, nobody could say an alert again.
 
-    What fires has its whole time to be said again, and is grouped as the routing that holds now wants it.
+    What fires has its whole time to be said again, and is grouped as the routing that holds now wants it. Where the
+    clock was put back, no group waits for longer than its route lets it.
     """
     after, patience = "", at + resolve_after(manifest, routing)
     while alerts := desk.find(Alert, ends__isnull=True, fingerprint__gt=after, order="fingerprint", limit=PAGE):
@@ -79,6 +80,9 @@ def resume(desk: Desk, at: dt.datetime, *, manifest: Manifest, routing: Routing)
         alerts = [replace(a, expires=max(a.expires, patience)) if a.expires else a for a in alerts]
         desk.put(*alerts)
         group_in(desk, alerts, at, routing)
+    routes = {route.id: max(route.group_wait, route.group_interval, AGAIN_AFTER) for route in routing.root.every()}
+    waiting = desk.find(Group, due__gt=at, order="-due")
+    desk.put(*(replace(group, due=at) for group in waiting if group.due - at > routes.get(group.route, AGAIN_AFTER)))
 
 
 # --- What is due ---

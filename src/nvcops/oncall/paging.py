@@ -17,12 +17,15 @@ import msgspec
 from nvcops.core.alerts import Category
 from nvcops.core.errors import NotFoundError
 from nvcops.core.manifest import Manifest
-from nvcops.core.oncall import Message, Page, channels
+from nvcops.core.oncall import Message, MessageState, Page, channels
 from nvcops.core.records import Desk
-from nvcops.oncall.asking import PAGES_MAX, first_details, next_step, stop, undelivered
+from nvcops.oncall.asking import PAGES_MAX, first_details, next_step, stop, timer, undelivered
 from nvcops.oncall.outbox import enter, id_of, say_unreachable, tell_those_paged
 from nvcops.oncall.people import RECEIVER, WEBHOOK, may_acknowledge
 from nvcops.oncall.texts import details, line, slug, stamp
+
+_AHEAD_MAX = dt.timedelta(minutes=10)  # no message waits longer until it is tried again, and no lease lasts as long
+_LEFT = dt.timedelta(seconds=30)  # for whoever sends it now
 
 # --- Rules ---
 
@@ -132,6 +135,17 @@ def advance(desk: Desk, *, manifest: Manifest, at: dt.datetime) -> dt.datetime |
         next_step(desk, manifest, page, first_details(desk, page), at)
     soonest = desk.find(Page, resolved__isnull=True, next__isnull=False, order="next", limit=1)
     return soonest[0].next if soonest else None
+
+
+def resume(desk: Desk, *, manifest: Manifest, at: dt.datetime) -> None:
+    """What an engine does when it begins, or the clock was put back: nobody waits for a moment of another clock."""
+    waiting = desk.find(Page, resolved__isnull=True, next__gt=at, order="-next", limit=PAGES_MAX)
+    latest = {page.id: at + dt.timedelta(seconds=timer(manifest, page)) for page in waiting}
+    desk.put(*(msgspec.structs.replace(page, next=min(page.next or at, latest[page.id])) for page in waiting))
+    later = desk.find(Message, state=MessageState.WAITING, due__gt=at + _AHEAD_MAX)
+    desk.put(*(msgspec.structs.replace(message, due=at) for message in later))
+    leased = desk.find(Message, state=MessageState.SENDING, lease_until__gt=at + _AHEAD_MAX)
+    desk.put(*(msgspec.structs.replace(message, lease_until=at + _LEFT) for message in leased))
 
 
 def tell(  # noqa: PLR0913 - a message has many parts

@@ -20,6 +20,7 @@ from nvcops.oncall import paging
 _TICK_S_MAX = 1.0
 _PAUSE_S_MIN = 0.01
 _ALIVE_WITHIN = dt.timedelta(seconds=15)
+_PUT_BACK = dt.timedelta(seconds=1)
 _RETRY_S = 1.0
 _OFFERED_MAX = 50_000
 _ASIDE_MAX = 1_000
@@ -139,10 +140,12 @@ class Engine:
 
     def _goes_on(self, at: dt.datetime) -> bool:
         """Whether the last round was a moment ago: neither did anything stand still, nor was the clock put back."""
-        return self._looked is not None and dt.timedelta(0) <= at - self._looked < _ALIVE_WITHIN
+        return self._looked is not None and -_PUT_BACK < at - self._looked < _ALIVE_WITHIN
 
     def _resume(self, desk: Desk) -> None:
-        alerts.resume(desk, schedule.now(), manifest=self._manifest, routing=self._routing)
+        at = schedule.now()
+        alerts.resume(desk, at, manifest=self._manifest, routing=self._routing)
+        paging.resume(desk, manifest=self._manifest, at=at)
 
     def _take(self, desk: Desk, said: Sequence[Said], at: dt.datetime) -> int:
         return alerts.take(desk, said, at, manifest=self._manifest, routing=self._routing).refused

@@ -22,7 +22,7 @@ from nvcops.core.alerts import Alert, Group, Notice
 from nvcops.core.errors import StateError, UsageError
 from nvcops.core.incidents import Incident
 from nvcops.core.manifest import Manifest, parse
-from nvcops.core.oncall import Message
+from nvcops.core.oncall import Message, Page
 from nvcops.core.records import Desk
 from nvcops.wiring.engine import Engine
 
@@ -237,6 +237,23 @@ def test_after_the_records_were_away_nothing_ends_that_could_not_be_said_again(
         records.broken = False
         until(lambda: engine.alive(moment[0]))
         assert firing(records) == ["Short"]
+
+
+def test_a_clock_that_is_put_back_keeps_nobody_waiting(
+    engine: Engine, records: Failing, manifest: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moment = [schedule.now()]
+    monkeypatch.setattr(schedule, "now", lambda: moment[0])
+    high = Said(labels={"alertname": "Slow", "category": "high", "service": "bank"}, source="test")
+    with running(engine):
+        engine.offer([DOWN, high])
+        until(lambda: told_of(records) == {"Down"} and len(firing(records)) == 2)
+        moment[0] -= dt.timedelta(hours=1)
+        until(lambda: told_of(records) == {"Down", "Slow"})
+    within = manifest.alerts.acknowledge.critical
+    with records.reading() as reading:
+        assert all(page.next <= moment[0] + dt.timedelta(seconds=within) for page in reading.find(Page) if page.next)
+        assert all(message.due <= moment[0] for message in reading.find(Message))
 
 
 def test_what_is_taken_at_the_door_is_refused_whole(engine: Engine, records: Failing) -> None:
