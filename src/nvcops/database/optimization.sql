@@ -30,3 +30,15 @@ ORDER BY n_dead_tup + n_tup_upd DESC LIMIT 20;
 SELECT count(*)::int AS sessions, (count(*) FILTER (WHERE state = 'active'))::int AS active,
     current_setting('max_connections')::int AS most
 FROM pg_stat_activity WHERE backend_type = 'client backend' AND datname = current_database();
+
+-- name: aged
+-- Large tables from which rows are removed, and their column of time: what is old goes row by row.
+SELECT t.schemaname AS schema, t.relname AS table,
+    (SELECT a.attname FROM pg_attribute a WHERE a.attrelid = t.relid AND a.attnum > 0 AND NOT a.attisdropped
+        AND a.atttypid IN ('timestamptz'::regtype, 'timestamp'::regtype, 'date'::regtype) ORDER BY a.attnum LIMIT 1) AS column,
+    t.n_live_tup::float8 AS live, t.n_tup_del::float8 AS deleted, pg_table_size(t.relid)::float8 AS bytes
+FROM pg_stat_user_tables t JOIN pg_class c ON c.oid = t.relid
+WHERE c.relkind = 'r' AND NOT c.relispartition AND t.n_live_tup >= 100000 AND t.n_tup_del >= 0.1 * t.n_live_tup
+    AND EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = t.relid AND a.attnum > 0 AND NOT a.attisdropped
+        AND a.atttypid IN ('timestamptz'::regtype, 'timestamp'::regtype, 'date'::regtype))
+ORDER BY t.n_tup_del DESC LIMIT 5;
