@@ -9,14 +9,14 @@ import msgspec
 
 from nvcops.alerts.readings import Readings, Whole
 from nvcops.alerts.rules import BAD_MIN, Beyond, Condition, Exceeds, Falls, Rule, Uncounted, Unread
-from nvcops.alerts.said import Said
+from nvcops.alerts.said import RULES, Said
 from nvcops.core.alerts import ALERTNAME, Alert, fingerprint
 from nvcops.core.errors import StateError, TargetError
 from nvcops.core.slo import Events, Exclusion
 from nvcops.core.target import Metrics
 from nvcops.core.units import Count, Seconds
 
-SOURCE = "rules"
+SOURCE = RULES
 RESOLVED_FOR = dt.timedelta(minutes=5)  # an end is said for so long, lest one that was not written down is lost
 _HALF = 0.5  # counts are whole; a Prometheus extrapolates them, so that bounds lie between two
 

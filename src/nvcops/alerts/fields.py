@@ -17,7 +17,7 @@ ANNOTATIONS_MAX = 64
 ANNOTATION_LENGTH_MAX = 4_096
 URL_LENGTH_MAX = 2_048
 _SHOWN = 60
-_NOT_TEXT = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_NOT_TEXT = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d")
 _KINDS = {dict: "an object", list: "a list", str: "text", bool: "true or false", int: "a number", float: "a number"}
 

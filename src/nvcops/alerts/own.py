@@ -5,14 +5,14 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Iterable, Mapping, Sequence
 
-from nvcops.alerts.said import Said
+from nvcops.alerts.said import NVCOPS, Said
 from nvcops.core.alerts import ALERTNAME, Category
 from nvcops.core.checks import Verdict
 from nvcops.core.oncall import Beat, Message
 from nvcops.core.runs import RunRecord, RunState
 from nvcops.core.schedule import Due
 
-SOURCE = "nvcops"
+SOURCE = NVCOPS
 _MISSED, _ENDED = "ProcedureMissed", "ProcedureEndedBadly"
 _AS = {Verdict.CRITICAL: Category.HIGH, Verdict.WARNING: Category.LOW, Verdict.UNKNOWN: Category.MEDIUM}
 
@@ -74,7 +74,7 @@ def _of_procedure(
 
 
 def beats_said(found: Sequence[Beat], silent: Sequence[Beat]) -> list[Said]:
-    """Of each other instance whether it is silent."""
+    """Of each other instance whether it is silent; of one that nobody knows any more nothing is said, so it is over."""
     quiet = {beat.id for beat in silent}
     return [
         Said(
@@ -88,6 +88,7 @@ def beats_said(found: Sequence[Beat], silent: Sequence[Beat]) -> list[Said]:
             starts=beat.last if beat.id in quiet else None,
             over=beat.id not in quiet,
             source=SOURCE,
+            lasts=False,
         )
         for beat in found
     ]

@@ -8,6 +8,8 @@ import msgspec
 
 from nvcops.core.alerts import fingerprint
 
+NVCOPS, PROBES, RULES = "nvcops", "probes", "rules"
+OURS = frozenset({NVCOPS, PROBES, RULES})  # sources of our own: there are as many as the manifest has parts
 ORIGIN = "nvcops_origin"  # an annotation of what we send: the log's origin of each platform that passed it on
 
 

@@ -7,14 +7,14 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
-from nvcops.alerts.said import Said
-from nvcops.core.alerts import ALERTNAME, Category
+from nvcops.alerts.said import PROBES, Said
+from nvcops.core.alerts import ALERTNAME, Alert, Category, fingerprint
 from nvcops.core.incidents import SIGNAL, Signal
 from nvcops.core.manifest import Manifest
 from nvcops.core.watch import Look, Probe
 
 DOWN, BLIND = "ProbeDown", "ProbeUnknown"
-SOURCE = "probes"
+SOURCE = PROBES
 SAID_AGAIN = dt.timedelta(seconds=60)  # lest what the records could not take is lost
 BLIND_AFTER = dt.timedelta(minutes=5)
 _BLIND_LOOKS = 10  # of a probe that looks seldom, as many as these
@@ -129,9 +129,13 @@ def _down(probe: Probe, streak: Streak) -> Said:
     return Said(labels=labels, annotations=words, starts=since, source=SOURCE)
 
 
-def _blind(probe: Probe, streak: Streak) -> Said:
+def _blind_labels(probe: Probe) -> dict[str, str]:
     category = Category.HIGH if probe.category is Category.CRITICAL else probe.category
-    labels = labels_of(probe, BLIND, category) | {SIGNAL: Signal.FEATURE.value}  # not known is not broken
+    return labels_of(probe, BLIND, category) | {SIGNAL: Signal.FEATURE.value}  # not known is not broken
+
+
+def _blind(probe: Probe, streak: Streak) -> Said:
+    labels = _blind_labels(probe)
     if streak.blind is None:
         return Said(labels=labels, over=True, source=SOURCE)
     words = {
@@ -154,6 +158,19 @@ class Watchman:
         """Know the probes of a platform; one that it does not watch any more says nothing."""
         self._probes = {probe.name: probe for probe in probes} if manifest.watch.enabled else {}
         self._streaks: dict[str, Streak] = {}
+
+    def ends(self, firing: Iterable[Alert]) -> list[Said]:
+        """The ends of alerts in the records whose probe is not watched any more: nobody else will say them."""
+        meant = {
+            fingerprint(labels)
+            for probe in self._probes.values()
+            for labels in (labels_of(probe, DOWN, probe.category), _blind_labels(probe))
+        }
+        return [
+            Said(labels=alert.labels, over=True, source=SOURCE)
+            for alert in firing
+            if alert.source == SOURCE and alert.fingerprint not in meant
+        ]
 
     def hear(self, looks: Sequence[Look]) -> list[Said]:
         """What looks mean, in their order; looks of unknown probes mean nothing."""

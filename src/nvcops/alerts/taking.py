@@ -7,10 +7,11 @@ from collections.abc import Sequence
 
 import msgspec
 
+from nvcops.alerts.fields import printable
 from nvcops.alerts.grouping import group_in, there
 from nvcops.alerts.merging import merge
 from nvcops.alerts.routing import Routing
-from nvcops.alerts.said import Said
+from nvcops.alerts.said import OURS, Said
 from nvcops.core.alerts import ALERTNAME, Alert
 from nvcops.core.errors import UsageError
 from nvcops.core.manifest import Manifest
@@ -53,9 +54,11 @@ def refuse_own(said: Sequence[Said], manifest: Manifest) -> None:
 def enter(desk: Desk, said: Sequence[Said], at: dt.datetime, *, manifest: Manifest, routing: Routing) -> Taken:
     """Merge what was said into what is known, and group what fires.
 
-    More than [alerts] firing_max are refused, which is an alert itself; what is known already is taken all the same.
+    More than [alerts] firing_max are refused, which is an alert itself; what is known already is taken all the same,
+    and so is what we say ourselves: a flood shall not hide that the bank is down.
     """
     refuse_own(said, manifest)
+    said = [_readable(one) for one in said]
     patience = resolve_after(manifest, routing)
     alerts = there(desk, Alert, (one.fingerprint for one in said))
     counted = desk.count(Alert, ends__isnull=True)
@@ -67,7 +70,7 @@ def enter(desk: Desk, said: Sequence[Said], at: dt.datetime, *, manifest: Manife
         after = merge(before, one, at, patience)
         was, fires = before is not None and before.ends is None, after is not None and after.ends is None
         kind = _kind(before is not None and before.firing(at), after)
-        if kind == "begun" and not was and room <= 0:
+        if kind == "begun" and not was and room <= 0 and one.source not in OURS:
             tally["refused"] += 1
             continue
         tally[kind] += 1
@@ -80,6 +83,12 @@ def enter(desk: Desk, said: Sequence[Said], at: dt.datetime, *, manifest: Manife
     desk.put(*changed.values())
     group_in(desk, [alert for alert in changed.values() if alert.ends is None], at, routing)
     return Taken(**tally)
+
+
+def _readable(one: Said) -> Said:
+    """With words that every store takes: what probes and rules cite was written by whoever they asked."""
+    words = {name: printable(text) for name, text in one.annotations.items()}
+    return one if words == one.annotations else msgspec.structs.replace(one, annotations=words)
 
 
 def _kind(fired: bool, after: Alert | None) -> str:

@@ -17,18 +17,19 @@ from nvcops.adapters.probes import open_prober
 from nvcops.adapters.runs.serve import Job, Life
 from nvcops.adapters.status_page import publish
 from nvcops.alerts import desk as alerts
-from nvcops.alerts.evaluate import SOURCE, Evaluator
+from nvcops.alerts.evaluate import Evaluator
 from nvcops.alerts.own import beats_said, condition_said, runs_said, undeliverable
 from nvcops.alerts.routing import Routing, Webhook
 from nvcops.alerts.routing_file import routing_of
 from nvcops.alerts.rules import rules_of
+from nvcops.alerts.said import PROBES, RULES, Said
 from nvcops.alerts.signals import Watchman
 from nvcops.core import schedule
 from nvcops.core.alerts import Alert
 from nvcops.core.evidence import Log
 from nvcops.core.manifest import Manifest
 from nvcops.core.oncall import Message
-from nvcops.core.records import Desk, Records
+from nvcops.core.records import Desk, Reading, Records
 from nvcops.core.target import Series, Target
 from nvcops.core.watch import Look
 from nvcops.health.watch import probes_of
@@ -57,6 +58,7 @@ class Watch:
         self._probes = probes_of(manifest)
         self._series = LookSeries(metrics_store(manifest), self._probes, manifest.metrics.interval)
         self._evaluator: Evaluator | None = None
+        self._begun = False
         self._instance = f"{platform.node()}/{manifest.alerts.listen or manifest.platform.state}"
 
     @cached_property
@@ -113,7 +115,7 @@ class Watch:
         """Evaluate the rules on what was scraped; what fired before this process goes on firing."""
         if self._evaluator is None:
             with self.records.reading() as reading:
-                firing = reading.find(Alert, source=SOURCE, ends__isnull=True)
+                firing = reading.find(Alert, source=RULES, ends__isnull=True)
             self._evaluator = Evaluator(rules_of(self.manifest, self._probes), firing)
         self.engine.offer(self._evaluator.evaluate(self._target.metrics, schedule.now()))
 
@@ -134,7 +136,17 @@ class Watch:
         """Pages that nobody answers, and rotations that nobody has, are alerts for as long as that is so."""
         with self.records.reading() as reading:
             found = concerns(reading, manifest=self.manifest, at=schedule.now())
-        self.engine.offer([condition_said(one.labels, one.summary, one.starts) for one in found])
+            ends = [] if self._begun else self._unwatched(reading)
+        self.engine.offer([*ends, *(condition_said(one.labels, one.summary, one.starts) for one in found)])
+        self._begun = True
+
+    def _unwatched(self, reading: Reading) -> list[Said]:
+        """The ends of alerts in the records that nobody will end: of what the manifest does not watch any more."""
+        probes, rules = (reading.find(Alert, source=source, ends__isnull=True) for source in (PROBES, RULES))
+        ends = Watchman(self._probes, self.manifest).ends(probes)
+        if not self.manifest.watch.enabled:  # else the evaluator knows them
+            ends += Evaluator((), rules).evaluate(self._target.metrics, schedule.now())
+        return ends
 
     def _beat(self, stop: threading.Event) -> None:
         """Leave a sign of life for the other instances, and look for theirs; say good-bye at the end."""

@@ -10,7 +10,7 @@ from alerts_world import NOON, Office, at, platform, routing_of, said
 
 from nvcops.alerts import desk as alerts
 from nvcops.alerts.routing import default_routing
-from nvcops.alerts.said import ORIGIN, Said
+from nvcops.alerts.said import ORIGIN, PROBES, Said
 from nvcops.core.alerts import Alert, Category, Group, Member
 from nvcops.core.errors import UsageError
 from nvcops.core.incidents import Incident, IncidentState
@@ -208,6 +208,20 @@ def test_more_than_fit_are_refused_which_is_an_alert_itself_until_there_is_room(
     office.take(2, *(msgspec.structs.replace(one, over=True) for one in flood))
     office.take(3, said("Other"))
     assert [alert.name for alert in fired(office)] == ["Other"]
+
+
+def test_a_flood_does_not_hide_what_we_see_ourselves() -> None:
+    office = Office(manifest=platform(firing_max=20))
+    flood = [said(instance=str(number)) for number in range(25)]
+    down = Said(labels={"alertname": "ProbeDown", "category": "critical", "service": "bank"}, source=PROBES)
+    assert office.take(0, *flood, down).refused == 5
+    assert "ProbeDown" in [alert.name for alert in fired(office)]
+
+
+def test_what_was_cited_is_taken_whatever_stands_in_it() -> None:
+    office = Office()
+    office.take(0, Said(labels={"alertname": "Down"}, annotations={"summary": "it says a\x00b\udc80"}, source=PROBES))
+    assert [alert.summary for alert in fired(office)] == ["it says a\ufffdb\ufffd"]
 
 
 def test_our_own_notification_that_comes_back_is_refused() -> None:

@@ -76,6 +76,7 @@ def test_a_silent_instance_is_said_and_one_that_is_heard_again_is_over() -> None
     beats = [Beat(id="ops-1", host="ops-1", last=NOON), Beat(id="ops-2", host="ops-2", last=NOON)]
     said = beats_said(beats, beats[:1])
     assert [(one.labels["instance"], one.over) for one in said] == [("ops-1", False), ("ops-2", True)]
+    assert not said[0].lasts, "of one whose beat is removed nobody would say the end"
 
 
 def test_a_message_that_reached_nobody_says_whom_and_why_but_no_address() -> None:

@@ -138,3 +138,15 @@ def test_what_is_said_follows_from_the_streaks_of_known_looks(looks: list[str]) 
             now = down
         assert [not one.over for one in said] == ([now] if now is not down else [])
         down = now
+
+
+def test_what_is_not_watched_any_more_is_over(watchman: Watchman) -> None:
+    office = Office()
+    gone = msgspec.structs.replace(PROBE, name="bank-2")
+    both = Watchman([PROBE, gone], office.manifest)
+    looks = [look(second, "refused") for second in range(2)]
+    office.take(2, *both.hear([*looks, *(msgspec.structs.replace(one, probe="bank-2") for one in looks)]))
+    firing = office.desk.find(Alert, ends__isnull=True)
+    assert len(firing) == 2
+    office.take(3, *watchman.ends(firing))
+    assert [alert.labels["probe"] for alert in office.desk.find(Alert, ends__isnull=True)] == ["bank-1"]
