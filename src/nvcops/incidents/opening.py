@@ -88,7 +88,8 @@ def of_notice(desk: Desk, notice: Notice, *, manifest: Manifest, at: dt.datetime
         _say(desk, incident, changed, manifest=manifest, at=at)
         return incident
     if found.why:
-        text = f"{len(notice.firing)} alerts join: {found.why}"
+        many = len(notice.firing)
+        text = f"{many:,} alert{' joins' if many == 1 else 's join'}: {found.why}"
         cause = timeline.digest(notice.group.key, at.isoformat())
         timeline.enter(desk, incident.number, "joined", text, manifest=manifest, at=at, cause=cause)
     _say(desk, incident, changed, manifest=manifest, at=at)

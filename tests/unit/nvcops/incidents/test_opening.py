@@ -71,7 +71,7 @@ def test_alerts_of_the_same_service_join(desk: MemoryDesk, manifest: Manifest) -
     joined = opening.of_notice(desk, notice(minutes(26), [slow], key="other"), manifest=manifest, at=minutes(26))
     assert joined
     assert joined.number == 1
-    assert lines(desk, 1, "joined") == ["1 alerts join: the same service: bank"]
+    assert lines(desk, 1, "joined") == ["1 alert joins: the same service: bank"]
 
 
 def test_alerts_that_began_together_join_whatever_they_are_of(desk: MemoryDesk, manifest: Manifest) -> None:
@@ -82,7 +82,7 @@ def test_alerts_that_began_together_join_whatever_they_are_of(desk: MemoryDesk, 
     assert joined
     assert joined.number == 1
     assert joined.services == ("bank",)
-    assert lines(desk, 1, "joined") == ["1 alerts join: it began within 6 s of it"]
+    assert lines(desk, 1, "joined") == ["1 alert joins: it began within 6 s of it"]
 
 
 @pytest.mark.parametrize(("after", "number"), [(4.9, 1), (5.1, 2)])
