@@ -18,21 +18,19 @@ from nvcops.core import schedule
 from nvcops.core.errors import UsageError
 from nvcops.core.incidents import ActionItem, Clock
 from nvcops.core.manifest import Manifest
-from nvcops.core.runs import RunRecord
 from nvcops.incidents import actions, checklists, clocks, drafts, postmortem, timeline
 from nvcops.incidents.checklists import Line
-from nvcops.incidents.impact import Impact, impact
+from nvcops.incidents.impact import Impact
 
 _MARKS = {"done": "[x]", "late": "[x]", "not needed": "[-]", "open": "[ ]"}
 _TEXT_BYTES_MAX = 1 << 20
 
 
-def cost(manifest: Manifest, number: int) -> Impact:
-    """What an incident cost so far, from the platform's own figures."""
-    target = wiring.connect(manifest)
-    with wiring.open_records(manifest) as records, records.reading() as reading:
+def _cost(target_path: Path | None, number: int) -> Impact:
+    """What it cost so far; read before the records are, because the platform is asked."""
+    with looking(target_path) as (reading, manifest, _zone):
         found = timeline.the(reading, number)
-    return impact(target, found, schedule.now())
+    return wiring.cost(manifest, found)
 
 
 # --- checklist ---
@@ -86,8 +84,9 @@ def tick_line(
 @json_option
 def show_draft(number: int, report: str, target_path: Path | None, as_json: bool) -> None:
     """Draft a regulator's report from what is known; ends with 1 while something is missing."""
+    cost = _cost(target_path, number)
     with looking(target_path) as (reading, manifest, _zone):
-        found = drafts.draft(report, drafts.known(reading, number, cost(manifest, number)), manifest)
+        found = drafts.draft(report, drafts.known(reading, number, cost), manifest)
     answer(found, as_json, lambda: [found.text])
     click.get_current_context().exit(1 if found.missing else 0)
 
@@ -254,16 +253,9 @@ def close_action(
         if run_id is None:
             done = actions.attest(by.desk, item, manifest=by.manifest, note=note or "", person=by.person, at=by.at)
         else:
-            run = _run(by.manifest, run_id)
+            run = wiring.run_of(by.manifest, run_id)
             done = actions.close_by_run(by.desk, item, run, manifest=by.manifest, person=by.person, at=by.at)
     _item(done, as_json)
-
-
-def _run(manifest: Manifest, run: str) -> RunRecord:
-    journal = wiring.connect(manifest).runs
-    if journal is None:
-        raise UsageError("no runs are kept here", hint="--note TEXT")
-    return journal.run(run)
 
 
 def _item(item: ActionItem, as_json: bool) -> None:
@@ -295,11 +287,13 @@ def write_postmortem(
             digest = postmortem.publish(by.desk, number, manifest=by.manifest, text=text, person=by.person, at=by.at)
         answer({"incident": number, "sha256": digest}, as_json, lambda: [f"published: SHA-256 {digest}"])
         return
-    with looking(target_path) as (reading, manifest, _zone):
+    with looking(target_path) as (reading, _manifest, _zone):
         text = postmortem.published(reading, number)
-        if not text:
-            told = postmortem.story(reading, number, manifest=manifest, impact=cost(manifest, number))
-            text = postmortem.write(told, manifest, schedule.now())
+    if not text:
+        cost = _cost(target_path, number)
+        with looking(target_path) as (reading, manifest, _zone):
+            told = postmortem.story(reading, number, manifest=manifest, impact=cost)
+        text = postmortem.write(told, manifest, schedule.now())
     left = postmortem.unwritten(text)
     answer({"incident": number, "text": text, "unwritten": left}, as_json, lambda: [text])
 

@@ -22,6 +22,7 @@ from nvcops.core.evidence import utc
 from nvcops.core.identity import Say, Statement, check_signed
 from nvcops.core.manifest import Manifest
 from nvcops.core.records import Desk, Reading
+from nvcops.core.texts import legible
 
 T = TypeVar("T")
 C = TypeVar("C", bound=click.Command)
@@ -61,7 +62,7 @@ def deciding(
         actor=signer.name,
         subject=act,
         time=utc(at),
-        note=note,
+        note=legible(note),
         content_hash="",
     )
     signed = signer.sign(statement)

@@ -273,6 +273,20 @@ def override_severity(
 
 
 @signed
+@incident.command("investigate")
+@number_argument
+@target_option
+@json_option
+def begin_investigation(
+    number: int, target_path: Path | None, as_json: bool, person: str | None, key: Path | None
+) -> None:
+    """Say that you look for its cause."""
+    with deciding(target_path, (person, key), f"incident/{number}", "investigate") as by:
+        done = leading.investigate(by.desk, number, manifest=by.manifest, person=by.person, at=by.at)
+    told(done, as_json, by.zone)
+
+
+@signed
 @incident.command()
 @number_argument
 @click.argument("text")

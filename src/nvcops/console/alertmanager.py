@@ -7,6 +7,7 @@ from typing import Any
 
 from django.http import HttpRequest
 from ninja import Router, Schema
+from pydantic import AwareDatetime
 
 from nvcops.alerts import silences
 from nvcops.alerts.intake import parse_alertmanager
@@ -39,8 +40,8 @@ class SaidSilence(Schema):
     """A silence as Alertmanager's API writes it; `createdBy` is somebody of the roster."""
 
     matchers: list[SaidMatcher]
-    startsAt: dt.datetime  # noqa: N815 - the API's own name
-    endsAt: dt.datetime  # noqa: N815 - the same
+    startsAt: AwareDatetime  # noqa: N815 - the API's own name
+    endsAt: AwareDatetime  # noqa: N815 - the same
     createdBy: str  # noqa: N815 - the same
     comment: str
 

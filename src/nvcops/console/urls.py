@@ -9,7 +9,7 @@ from django.urls import path
 from ninja import NinjaAPI
 from ninja.security import HttpBearer
 
-from nvcops.console import alertmanager, intake, metrics, people
+from nvcops.console import aftermath, alertmanager, intake, metrics, people
 from nvcops.console.served import served
 from nvcops.core.errors import NotAllowed, NotFoundError, NvcopsError, StateError, UsageError
 
@@ -32,6 +32,7 @@ api = NinjaAPI(title="nvcops", version="1", auth=Token(), docs_url=None, urls_na
 api.add_router("", intake.router)
 api.add_router("", alertmanager.router)
 api.add_router("", people.router)
+api.add_router("", aftermath.router)
 api.add_router("", metrics.router)
 
 

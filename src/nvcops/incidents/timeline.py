@@ -15,6 +15,7 @@ from nvcops.core.evidence.entry import utc
 from nvcops.core.incidents import Event, Incident, IncidentState
 from nvcops.core.manifest import Manifest
 from nvcops.core.records import Desk, Reading
+from nvcops.core.texts import legible
 
 TEXT_MAX = 4_000
 EVENTS_MAX = 5_000
@@ -61,7 +62,7 @@ def text_of(written: str, what: str, *, most: int = TEXT_MAX) -> str:
     Raises:
         UsageError: nothing was written, or too much.
     """
-    text = written.strip()
+    text = legible(written).strip()
     if not text:
         raise UsageError(f"{what} says nothing", hint="one sentence is enough")
     if len(text) > most:
@@ -75,7 +76,7 @@ def digest(*parts: str) -> str:
     >>> digest("a", "b") == digest("a", "b"), digest("a", "b") == digest("ab")
     (True, False)
     """
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:12]
+    return hashlib.sha256("\0".join(parts).encode(errors="replace")).hexdigest()[:12]
 
 
 def entry_of(event: Event, platform: str) -> Entry:
@@ -118,7 +119,7 @@ def enter(  # noqa: PLR0913 - a line has many columns
         time=at.astimezone(dt.UTC),
         kind=kind,
         person=person,
-        text=text,
+        text=legible(text),
         data=dict(data or {}),
     )
     if not desk.add(event):

@@ -25,14 +25,16 @@ from nvcops.alerts.routing_file import read_routing
 from nvcops.core import procedures, schedule
 from nvcops.core.backups import Backups
 from nvcops.core.cluster import Failover
-from nvcops.core.errors import ManifestError, NotFoundError
+from nvcops.core.errors import ManifestError, NotFoundError, UsageError
 from nvcops.core.evidence import Entry, Redactor
+from nvcops.core.incidents import Incident
 from nvcops.core.manifest import Manifest
 from nvcops.core.records import Records
 from nvcops.core.runs import RunRecord, StepRecord
 from nvcops.core.target import Target
 
 if TYPE_CHECKING:
+    from nvcops.incidents.impact import Impact
     from nvcops.wiring.watch import Watch
 
 __all__ = [
@@ -41,6 +43,7 @@ __all__ = [
     "backups",
     "cadences",
     "connect",
+    "cost",
     "find_signer",
     "keep_records",
     "load",
@@ -48,6 +51,7 @@ __all__ = [
     "open_records",
     "open_runs",
     "receiver",
+    "run_of",
     "server",
     "verify_bundle",
     "watch",
@@ -133,6 +137,30 @@ def connect(manifest: Manifest) -> Target:
     from nvcops.wiring.alarm import DeskAlarm
 
     return replace(target.connect(manifest), alarm=DeskAlarm(manifest))
+
+
+def cost(manifest: Manifest, incident: Incident) -> Impact:
+    """What an incident cost so far, from the platform's own figures; each that cannot be had says why.
+
+    Raises:
+        ManifestError: a secret cannot be read.
+    """
+    from nvcops.incidents.impact import impact
+
+    return impact(connect(manifest), incident, schedule.now())
+
+
+def run_of(manifest: Manifest, run: str) -> RunRecord:
+    """A run by its id.
+
+    Raises:
+        UsageError: no runs are kept here.
+        NotFoundError: there is none.
+    """
+    journal = connect(manifest).runs
+    if journal is None:
+        raise UsageError("no runs are kept here", hint="an attestation says how it was done")
+    return journal.run(run)
 
 
 def backups(manifest: Manifest) -> Backups:

@@ -17,8 +17,10 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from nvcops.adapters.records.columns import Column
 from nvcops.adapters.records.models import Kind
 from nvcops.core.errors import UsageError
+from nvcops.core.texts import legible
 
 _COMPARED = {"": "=", "lt": "<", "lte": "<=", "gt": ">", "gte": ">="}
+_INTEGER_MAX = 2**63 - 1
 Change = Callable[[Any], Any]
 
 
@@ -86,13 +88,15 @@ def _conditions(table: Kind, connection: BaseDatabaseWrapper, where: Mapping[str
         (write,) = (
             writers([column], connection) if column.field in (models.DateTimeField, models.DateField) else (None,)
         )
-        plain = (one.value if isinstance(one, Enum) else one for one in given)
+        plain = (one.value if isinstance(one, Enum) else legible(one) if isinstance(one, str) else one for one in given)
         values += [write(one) if write and one is not None else one for one in plain]
     return (f" WHERE {' AND '.join(said)}" if said else ""), values
 
 
 def _condition(column: Column, how: str, value: Any) -> tuple[str, list[Any]]:
     """One condition, and the values in it."""
+    if how == "" and isinstance(value, int) and not -_INTEGER_MAX <= value <= _INTEGER_MAX:
+        return "1 = 0", []  # no column holds it
     if how == "in":
         several = list(value)
         return (f'"{column.name}" IN ({", ".join(["%s"] * len(several))})' if several else "1 = 0"), several

@@ -17,6 +17,7 @@ import msgspec
 from django.db import models
 
 from nvcops.core.errors import UsageError
+from nvcops.core.texts import legible
 
 INDEXED_BYTES_MAX = 1_000  # an index of PostgreSQL holds no more than 2,700
 _PLAIN: dict[type, type[models.Field[Any, Any]]] = {
@@ -55,7 +56,7 @@ def _column(name: str, hint: Any) -> Column:
     nullable = NoneType in typing.get_args(hint)
     base = members[0] if nullable and len(members) == 1 else hint
     if base is str:
-        return Column(name, models.TextField, nullable, _text, None)
+        return Column(name, models.TextField, nullable, legible, None)
     if base is dt.datetime:
         return Column(name, models.DateTimeField, nullable, _moment, None)
     if base in _PLAIN:
@@ -65,13 +66,20 @@ def _column(name: str, hint: Any) -> Column:
     return Column(name, models.TextField, nullable, _json, msgspec.json.Decoder(base).decode)
 
 
-def _text(value: str) -> str:
-    """PostgreSQL's text holds every character but NUL."""
-    return value.replace("\0", "\ufffd") if "\0" in value else value
-
-
 def _json(value: Any) -> str:
-    return msgspec.json.encode(value).decode()
+    try:
+        return msgspec.json.encode(value).decode()
+    except UnicodeEncodeError:
+        return msgspec.json.encode(_legible(msgspec.to_builtins(value))).decode()
+
+
+def _legible(value: Any) -> Any:
+    """What JSON is made of, with texts that can be kept."""
+    if isinstance(value, dict):
+        return {legible(str(name)): _legible(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_legible(one) for one in value]
+    return legible(value) if isinstance(value, str) else value
 
 
 def _moment(value: dt.datetime) -> dt.datetime:

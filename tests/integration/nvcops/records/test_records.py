@@ -253,3 +253,14 @@ def test_threads_leave_no_connection_behind(records: Records) -> None:
 
     with ThreadPoolExecutor(12) as pool:
         assert set(pool.map(look, range(60))) == {0}
+
+
+def test_what_no_column_holds_is_not_there_and_what_is_no_character_is_marked(records: Records) -> None:
+    one = msgspec.structs.replace(alert(1), labels={"alertname": "caf\udce9", "x\ud800": "a\0"})
+    with records.changing() as desk:
+        desk.put(one)
+    with records.reading() as reading:
+        (kept,) = reading.find(Alert)
+        assert kept.labels == {"alertname": "caf\ufffd", "x\ufffd": "a\ufffd"}
+        assert reading.get(Alert, "\0\ud800") is None
+        assert reading.get(Incident, 2**70) is None
