@@ -54,6 +54,7 @@ class BankData:
         admin = {"NVCBANK_ADMIN_URL_FILE": self._url_file("administrator", user="postgres")}
         passwords = {f"NVCBANK_{role.upper()}_PASSWORD_FILE": self._password_file(role) for role in _ROLES}
         bank.run("migrate", env={**admin, **passwords})
+        database_roles.join_groups(self.databases.primary)
         seed = {"NVCBANK_SEED_PASSWORD_FILE": self._password_file("customers")}
         bank.run("seed", "--customers", str(self.customers + HOUSE_CUSTOMERS), env={**admin, **seed})
         self._write_roster()

@@ -16,13 +16,48 @@ DATABASE = "bank"
 REPLICATION = "nvc_replication"
 OPERATIONS = "nvcops"
 BACKUP = "nvcops_backup"
-_GROUPS = {OPERATIONS: ("pg_monitor", "pg_use_reserved_connections"), BACKUP: ("pg_read_all_data", "pg_read_all_stats")}
+UPKEEP = "nvcops_upkeep"
+_BANK = "nvcbank_owner"  # who owns the bank's tables; the bank makes it when it is migrated first, and keeps it
+_GROUPS = {
+    OPERATIONS: ("pg_monitor", "pg_use_reserved_connections"),
+    BACKUP: ("pg_read_all_data", "pg_read_all_stats"),
+    UPKEEP: ("pg_monitor", "pg_maintain", _BANK),
+}
 # What a backup needs beyond reading: a moment in which a standby stands still, a name for a point, a segment closed.
 _BACKUP_FUNCTIONS = (
     "pg_wal_replay_pause()",
     "pg_wal_replay_resume()",
     "pg_create_restore_point(text)",
     "pg_switch_wal()",
+)
+# What a change of settings that was approved needs.
+_SETTINGS = (
+    "autovacuum_analyze_scale_factor",
+    "autovacuum_naptime",
+    "autovacuum_vacuum_cost_delay",
+    "autovacuum_vacuum_cost_limit",
+    "autovacuum_vacuum_insert_scale_factor",
+    "autovacuum_vacuum_scale_factor",
+    "bgwriter_delay",
+    "bgwriter_lru_maxpages",
+    "checkpoint_completion_target",
+    "checkpoint_timeout",
+    "default_statistics_target",
+    "effective_cache_size",
+    "effective_io_concurrency",
+    "hash_mem_multiplier",
+    "idle_in_transaction_session_timeout",
+    "jit",
+    "log_min_duration_statement",
+    "maintenance_io_concurrency",
+    "maintenance_work_mem",
+    "max_parallel_workers_per_gather",
+    "max_wal_size",
+    "min_wal_size",
+    "random_page_cost",
+    "seq_page_cost",
+    "wal_compression",
+    "work_mem",
 )
 
 
@@ -33,10 +68,8 @@ def prepare(server: Postgres, layout: Layout, slots: tuple[str, ...] = ()) -> No
         _role(connection, REPLICATION, layout.secret("replication"), "REPLICATION")
         _role(connection, OPERATIONS, layout.secret("operations"), "")
         _role(connection, BACKUP, layout.secret("backup"), "REPLICATION")
-        for role, groups in _GROUPS.items():
-            for group in groups:
-                if _exists(connection, "SELECT 1 FROM pg_roles WHERE rolname = %s", group):
-                    connection.execute(_fill("GRANT {} TO {}", group, role))
+        _role(connection, UPKEEP, layout.secret("upkeep"), "")
+        _join_groups(connection)
         if not _exists(connection, "SELECT 1 FROM pg_database WHERE datname = %s", DATABASE):
             connection.execute(_fill("CREATE DATABASE {}", DATABASE))
         for slot in slots:
@@ -48,6 +81,21 @@ def prepare(server: Postgres, layout: Layout, slots: tuple[str, ...] = ()) -> No
         connection.execute("CREATE EXTENSION IF NOT EXISTS pg_stat_statements")
         connection.execute(_fill("GRANT CONNECT ON DATABASE {} TO {}", DATABASE, OPERATIONS))
         _let_back_up(connection)
+        _let_keep(connection)
+
+
+def join_groups(server: Postgres) -> None:
+    """Make our roles members of those that were missing before: the bank makes its own."""
+    with server.connect() as connection:
+        _as_builder(connection)
+        _join_groups(connection)
+
+
+def _join_groups(connection: psycopg.Connection) -> None:
+    for role, groups in _GROUPS.items():
+        for group in groups:
+            if _exists(connection, "SELECT 1 FROM pg_roles WHERE rolname = %s", group):
+                connection.execute(_fill("GRANT {} TO {}", group, role))
 
 
 def _as_builder(connection: psycopg.Connection) -> None:
@@ -64,6 +112,14 @@ def _let_back_up(connection: psycopg.Connection) -> None:
     for function in _BACKUP_FUNCTIONS:
         words = sql.SQL("GRANT EXECUTE ON FUNCTION {} TO {}")
         connection.execute(words.format(sql.SQL(function), sql.Identifier(BACKUP)))
+
+
+def _let_keep(connection: psycopg.Connection) -> None:
+    """Settings may be changed and read anew; indexes come with the tables' owner."""
+    connection.execute(_fill("GRANT CONNECT ON DATABASE {} TO {}", DATABASE, UPKEEP))
+    connection.execute(_fill("GRANT EXECUTE ON FUNCTION pg_reload_conf() TO {}", UPKEEP))
+    for setting in _SETTINGS:
+        connection.execute(_fill("GRANT ALTER SYSTEM ON PARAMETER {} TO {}", setting, UPKEEP))
 
 
 def _role(connection: psycopg.Connection, name: str, password: str, attribute: str) -> None:

@@ -120,6 +120,10 @@ def _database(document: Any, _layout: Layout, record: Record) -> None:
     standbys = tomlkit.array()
     standbys.append(_inline({"name": "db-2", "host": "127.0.0.1", "port": record.ports["standby"]}))
     database["standbys"] = standbys
+    upkeep = database["upkeep"]
+    upkeep["user"] = database_roles.UPKEEP
+    upkeep["password_file"] = _secret("upkeep")
+    del upkeep["window"]
     document["cache"]["url"] = f"valkey://127.0.0.1:{record.ports['cache']}/0"
 
 

@@ -192,6 +192,10 @@ class KeptSession:
 
 
 def first_line(error: Exception) -> str:
-    """What went wrong, without the bytes by which whatever listens there could steer a terminal."""
-    line = str(error).strip().partition("\n")[0].strip()
+    """What went wrong, in one line."""
+    return printable(str(error).strip().partition("\n")[0].strip())
+
+
+def printable(line: str) -> str:
+    """A line without the bytes by which whatever listens there could steer a terminal."""
     return "".join(letter if letter.isprintable() else "?" for letter in line)

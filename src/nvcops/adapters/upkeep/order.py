@@ -21,7 +21,7 @@ _CONCURRENTLY = re.compile(r"^\s*(CREATE|DROP|REINDEX)\b.*\bCONCURRENTLY\b", re.
 _REINDEX = re.compile(r"^\s*REINDEX\b", re.IGNORECASE)
 _PATIENCE_S = 60.0  # CONCURRENTLY waits for transactions that began before it: that queues nobody up
 _TRANSACTIONS = ("virtualxid", "transactionid")
-_CLEARING_S = 300.0
+_CLEARING_S = 120.0
 _MARGIN_S = 0.4  # two looks: it is cancelled before the limit, not after it
 _OUTCOMES = {End.DONE: Outcome.DONE, End.STOPPED: Outcome.STOPPED, End.REFUSED: Outcome.REFUSED}
 

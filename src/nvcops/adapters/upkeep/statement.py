@@ -11,7 +11,7 @@ from time import monotonic
 import msgspec
 import psycopg
 
-from nvcops.adapters.postgres import KeptSession, PostgresServer, Session, first_line
+from nvcops.adapters.postgres import KeptSession, PostgresServer, Session, first_line, printable
 from nvcops.core import queries
 from nvcops.core.errors import Refused, TargetError, Unreachable
 from nvcops.core.progress import tell
@@ -75,6 +75,7 @@ class Statement:
     _queued_s: float = field(default=0.0, init=False)
     _blockers: str = field(default="", init=False)
     _verdict: Ended | None = field(default=None, init=False)
+    _skipped: str = field(default="", init=False)
 
     async def carried_out(self) -> Ended:
         """Carry it out.
@@ -138,12 +139,19 @@ class Statement:
             return self._refused(error)
 
     async def _executed(self, session: Session) -> None:
+        session.add_notice_handler(self._hear)
         await session.execute(self.sql.encode())  # as it stands: a % in it is no placeholder
+
+    def _hear(self, notice: psycopg.errors.Diagnostic) -> None:
+        """VACUUM and ANALYZE only warn of a table that they may not touch, in the server's language."""
+        if (notice.source_function or "").startswith("vacuum_is_"):
+            self._skipped = printable(notice.message_primary or "not permitted")
 
     def _ended(self, working: asyncio.Task[None]) -> Ended:
         error = working.exception()
         if error is None:
-            return Ended(End.DONE, queued_s=self._queued_s)
+            end = End.REFUSED if self._skipped else End.DONE
+            return Ended(end, self._skipped, self._queued_s)
         if isinstance(error, psycopg.Error):
             return self._refused(error)
         raise error

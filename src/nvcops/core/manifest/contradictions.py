@@ -174,7 +174,7 @@ def _zeros(table: Any, place: Place) -> Iterator[Mistake]:
     """Quantities that must be some: a deadline of none has always passed, a pause of none is none."""
     for name in table.__struct_fields__:
         value = getattr(table, name)
-        if name in _POSITIVE and value is not None and not value > 0:
+        if name in _POSITIVE and isinstance(value, int | float) and not value > 0:
             yield (*place, name), f"{name} must be more than nothing", 'a quantity like "2 s" or "64 MiB"'
         for index, entry in enumerate(value if isinstance(value, tuple) else ()):
             if hasattr(entry, "__struct_fields__"):
