@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterable, Sequence
+from zoneinfo import ZoneInfo
 
 import msgspec
 
@@ -39,8 +40,9 @@ def refusal(item: ActionItem, run: RunRecord) -> str:
 
     It closes what it proves: the item's own procedure, begun after the item was made, not a rehearsal, and OK.
     """
-    if item.procedure and run.procedure != item.procedure:
-        return f"{run.id} is a run of {run.procedure}, the item wants {item.procedure}"
+    if not item.procedure or run.procedure != item.procedure:
+        wants = f"wants {item.procedure}" if item.procedure else "names no procedure whose run could show it"
+        return f"{run.id} is a run of {run.procedure}, the item {wants}"
     if run.dry_run:
         return f"{run.id} was a rehearsal"
     if run.state is not RunState.CONCLUDED or run.verdict is None:
@@ -123,7 +125,7 @@ def add(  # noqa: PLR0913 - an item has many parts
     timeline.the(desk, number)
     text = text_of(text, "an action item", most=500)
     somebody(manifest, owner)
-    if due < at.date():
+    if due < at.astimezone(ZoneInfo(manifest.platform.time_zone)).date():
         raise UsageError(f"{due} is past", hint="an item is due in the days to come")
     if measure not in MEASURES:
         raise UsageError(f"{measure!r} is no measure", hint=f"one of: {', '.join(MEASURES)}")
@@ -162,7 +164,8 @@ def close_by_run(
     """
     item = _open_item(desk, identity)
     if why := refusal(item, run):
-        raise UsageError(f"{identity} is not closed by that: {why}", hint="a green run after the item was made")
+        hint = "a green run after the item was made" if item.procedure else "attest how it was done"
+        raise UsageError(f"{identity} is not closed by that: {why}", hint=hint)
     return _close(desk, item, run.id, f"closed by the run {run.id}", manifest=manifest, person=person, at=at)
 
 

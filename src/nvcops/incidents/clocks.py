@@ -97,6 +97,8 @@ def running(reading: Reading) -> list[Clock]:
 # --- Rules ---
 
 _WARN_AT = (0.5, 0.75, 0.9)
+_INITIAL = {"dora-4h", "dora-24h"}
+_DISMISSED = "not reportable: "
 
 
 def month_after(began: dt.datetime) -> dt.datetime:
@@ -180,8 +182,12 @@ def begin(  # noqa: PLR0913 - who says what, of when, and why
 ) -> Clock:
     """Start a regulator's clock: a person says that it was determined, classified or known, and since when.
 
+    One that runs may be said to have begun earlier, and one that was dismissed begins anew. Where the initial
+    notification was sent already, what is classified only then is met by it.
+
     Raises:
-        UsageError: the rule is none of the manifest's regulators', it follows from a report, or it began in the future.
+        UsageError: the rule is none of the manifest's regulators', it follows from a report, it began in the future, or
+            it runs already, or was reported.
     """
     incident, entry = timeline.the(desk, number), _rule(rule, manifest)
     reason = text_of(reason, "the reason of a clock", most=500)
@@ -191,7 +197,30 @@ def begin(  # noqa: PLR0913 - who says what, of when, and why
     moment_of = began or at
     if moment_of > at:
         raise UsageError(f"{moment_of.isoformat()} is yet to come", hint="a clock begins when it was known")
-    return _start(desk, incident, entry, moment_of, manifest=manifest, person=person, at=at, reason=reason)
+    if there := desk.get(Clock, f"{number}/{rule}"):
+        _refuse_again(there, moment_of)
+        desk.remove(Clock, [there.key])
+    clock = _start(desk, incident, entry, moment_of, manifest=manifest, person=person, at=at, reason=reason)
+    sent = [one for one in _initial(desk, clock) if one.met and not one.reference.startswith(_DISMISSED)]
+    if sent:
+        clock = msgspec.structs.replace(clock, met=sent[0].met, met_by=sent[0].met_by, reference=sent[0].reference)
+        desk.put(clock)
+    return clock
+
+
+def _refuse_again(there: Clock, began: dt.datetime) -> None:
+    """Nothing where a clock may begin anew: it was dismissed, or is now said to have begun earlier."""
+    if there.met and not there.reference.startswith(_DISMISSED):
+        raise UsageError(f"the clock {there.key} was met: {there.reference}", hint="nothing is due")
+    if there.met is None and began >= there.began:
+        sentence = f"the clock {there.key} runs since {there.began.isoformat()}"
+        raise UsageError(sentence, hint="say an earlier moment, report, or say why it need not be reported")
+
+
+def _initial(desk: Desk, clock: Clock) -> list[Clock]:
+    """The clocks that one initial notification meets: this one, and the other of the two."""
+    names = sorted(_INITIAL) if clock.rule in _INITIAL else [clock.rule]
+    return [one for name in names if (one := desk.get(Clock, f"{clock.incident}/{name}"))]
 
 
 def _rule(name: str, manifest: Manifest) -> Rule:
@@ -224,10 +253,16 @@ def _start(  # noqa: PLR0913 - the same, read
     if desk.add(clock):
         text = f"{rule.begins}: {rule.title}, due {clock.due.astimezone(dt.UTC):%Y-%m-%d %H:%M UTC}; {reason}"
         data = {"rule": rule.name, "began": began.astimezone(dt.UTC).isoformat(), "due": clock.due.isoformat()}
+        cause = _cause(clock)
         timeline.enter(
-            desk, incident.number, "clock", text, manifest=manifest, at=at, person=person, cause=rule.name, data=data
+            desk, incident.number, "clock", text, manifest=manifest, at=at, person=person, cause=cause, data=data
         )
     return desk.get(Clock, clock.key) or clock
+
+
+def _cause(clock: Clock) -> str:
+    """What lines and messages of a clock are made of: one that begins anew says everything anew."""
+    return f"{clock.rule}/{clock.began.astimezone(dt.UTC):%Y%m%dT%H%M%S.%f}"
 
 
 def begin_by_itself(desk: Desk, incident: Incident, *, manifest: Manifest, at: dt.datetime) -> None:
@@ -240,6 +275,15 @@ def begin_by_itself(desk: Desk, incident: Incident, *, manifest: Manifest, at: d
         why = f"{incident.severity}: it may be major; classify it, or say why it is not"
         rule = RULES["dora-24h"]
         _start(desk, incident, rule, incident.detected, manifest=manifest, person="", at=at, reason=why)
+
+
+def aware_of_personal_data(
+    desk: Desk, number: int, *, manifest: Manifest, person: str, at: dt.datetime, reason: str
+) -> None:
+    """A person says that personal data are touched: of that we are aware from the first who says so."""
+    clock = desk.get(Clock, f"{number}/gdpr-72h")
+    if "gdpr" in manifest.incidents.regulators and (clock is None or clock.reference.startswith(_DISMISSED)):
+        begin(desk, number, manifest=manifest, rule="gdpr-72h", person=person, at=at, reason=reason)
 
 
 def meet(
@@ -261,16 +305,15 @@ def meet(
     reference = text_of(reference, "the regulator's reference", most=200)
     met = sent or at
     incident = timeline.the(desk, clock.incident)
-    initial = {"dora-4h", "dora-24h"}
-    keys = [f"{clock.incident}/{name}" for name in initial] if clock.rule in initial else [key]
-    for other in filter(None, (desk.get(Clock, one) for one in keys)):
+    for other in _initial(desk, clock):
         if other.met is None:  # one initial notification meets both
             desk.put(msgspec.structs.replace(other, met=met, met_by=person, reference=reference))
             paging.resolve(desk, manifest=manifest, about=_about(other), body=f"sent: {reference}", at=at)
     text = f"{clock.title}: sent, {reference}"
     data = {"rule": clock.rule, "reference": reference, "late": met > clock.due}
+    cause = _cause(clock)
     timeline.enter(
-        desk, clock.incident, "reported", text, manifest=manifest, at=at, person=person, cause=clock.rule, data=data
+        desk, clock.incident, "reported", text, manifest=manifest, at=at, person=person, cause=cause, data=data
     )
     for rule in RULES.values():
         if clock.rule in rule.after.split():
@@ -282,12 +325,11 @@ def dismiss(desk: Desk, key: str, *, manifest: Manifest, reason: str, person: st
     """It need not be reported, and somebody says why; the clock stops, and what follows from it does not begin."""
     clock = _open_clock(desk, key)
     reason = text_of(reason, "why it need not be reported", most=500)
-    desk.put(msgspec.structs.replace(clock, met=at, met_by=person, reference=f"not reportable: {reason}"))
+    desk.put(msgspec.structs.replace(clock, met=at, met_by=person, reference=f"{_DISMISSED}{reason}"))
     paging.resolve(desk, manifest=manifest, about=_about(clock), body=f"not reportable: {reason}", at=at)
     text = f"{clock.title}: not reportable: {reason}"
-    timeline.enter(
-        desk, clock.incident, "not-reportable", text, manifest=manifest, at=at, person=person, cause=clock.rule
-    )
+    cause = f"{_cause(clock)}/{at:%Y%m%dT%H%M%S.%f}"
+    timeline.enter(desk, clock.incident, "not-reportable", text, manifest=manifest, at=at, person=person, cause=cause)
     return desk.get(Clock, key) or clock
 
 
@@ -317,7 +359,7 @@ def warn(desk: Desk, *, manifest: Manifest, at: dt.datetime) -> dt.datetime | No
 
 def _warned(desk: Desk, clock: Clock, *, manifest: Manifest, at: dt.datetime) -> None:
     incident, text = timeline.the(desk, clock.incident), in_words(clock, at, manifest)
-    cause = f"{clock.rule}/{sum(stage <= at for stage in warnings_of(clock))}"
+    cause = f"{_cause(clock)}/{sum(stage <= at for stage in warnings_of(clock))}"
     names: Sequence[str] = audience(incident, manifest)
     for name in names:
         paging.tell(

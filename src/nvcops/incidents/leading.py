@@ -195,6 +195,7 @@ def override(
     enter(desk, number, "overridden", text, manifest=manifest, at=at, person=person, cause=cause, data=data)
     before = incident.severity
     incident = timeline.change(desk, incident, severity=severity, overridden_by=person, override_reason=reason)
+    clocks.begin_by_itself(desk, incident, manifest=manifest, at=at)  # also of one that is resolved by now
     tell_pages(desk, incident, text, manifest=manifest, at=at)
     if worse(severity, before):
         messages.inform(desk, incident, manifest=manifest, at=at)
@@ -209,8 +210,7 @@ def personal_data(
     reason = text_of(reason, "the reason", most=500)
     text = f"personal data are touched: {reason}"
     enter(desk, number, "personal-data", text, manifest=manifest, at=at, person=person)
-    if "gdpr" in manifest.incidents.regulators:
-        clocks.begin(desk, number, manifest=manifest, rule="gdpr-72h", person=person, at=at, reason=reason)
+    clocks.aware_of_personal_data(desk, number, manifest=manifest, person=person, at=at, reason=reason)
     return timeline.change(desk, incident, personal_data=True)
 
 

@@ -13,7 +13,7 @@ from nvcops.core.errors import UsageError
 from nvcops.core.incidents import Incident, IncidentAlert, IncidentState, Severity, Signal
 from nvcops.core.manifest import Manifest
 from nvcops.core.records import Desk
-from nvcops.incidents import correlation, messages, timeline
+from nvcops.incidents import clocks, correlation, messages, timeline
 from nvcops.incidents.announced import DRILL, of_a_drill
 from nvcops.incidents.cause import from_alerts
 from nvcops.incidents.correlation import parts
@@ -276,6 +276,9 @@ def open_by_hand(  # noqa: PLR0913 - what a person says of an incident
     )
     desk.put(incident)
     _enter_opening(desk, incident, manifest=manifest, at=at, person=person)
+    if personal:
+        number, why = incident.number, reason or title
+        clocks.aware_of_personal_data(desk, number, manifest=manifest, person=person, at=at, reason=why[:500])
     page_people(desk, incident, _PAGE_AS[severity], manifest=manifest, at=at)
     messages.inform(desk, incident, manifest=manifest, at=at)
     return incident
