@@ -14,8 +14,9 @@ class Statement(msgspec.Struct, frozen=True, kw_only=True):
     """A statement of pg_stat_statements: its text has $1, $2 ... in place of constants.
 
     Over the time that the workload spans: `calls`, `total_s` and `rows`. `arguments` are sets of values for $1, $2 ...
-    as SQL literals, with which it is planned and measured; each set stands for an equal share of the calls. They are
-    drawn from the clone's own columns, and stay in the journal of nobody: only their digest is told.
+    as SQL has them (of a new key: an expression), with which it is planned and measured; each set stands for an equal
+    share of the calls. They are drawn from the clone's own columns, and stay in the journal of nobody: only their
+    digest is told.
     """
 
     id: int

@@ -68,7 +68,9 @@ class RestoredClones:
 
     def with_arguments(self, copy: Copy, statements: Sequence[Statement], sets: int) -> list[Statement]:
         """The statements with arguments drawn from the copy's columns."""
-        return arguments.drawn(copy, statements, sets)
+        if not isinstance(copy, RunningCopy):
+            raise TypeError(f"{copy!r} is no copy of ours")
+        return arguments.drawn(copy.door, statements, sets)
 
     def discard(self, run: str) -> bool:
         """Leave nothing of a run's copy."""
