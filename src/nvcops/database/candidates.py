@@ -137,9 +137,9 @@ def plain(name: str) -> str:
 
 
 def words_of(text: str) -> frozenset[str]:
-    """The names that may be columns in a statement's text; unquoted ones are lower case to the server.
+    r"""The names that may be columns in a statement's text; unquoted ones are lower case to the server.
 
-    >>> sorted(words_of('SELECT L_Tax FROM "Line" WHERE mode = \\'AIR\\''))
+    >>> sorted(words_of('SELECT L_Tax FROM "Line" WHERE mode = \'AIR\''))
     ['Line', 'from', 'l_tax', 'mode', 'select', 'where']
     """
     found = _WORD.findall(_LITERAL.sub("''", text))

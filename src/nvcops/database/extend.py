@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from nvcops.core.workload import IndexKey, Statement
-from nvcops.database.candidates import Columns, Mentioned, Relation
+from nvcops.database.candidates import Mentioned, Relation
 from nvcops.database.writes import Writes, cost_of_writes, indexes_by_table
 
 WIDTH_MAX = 4  # columns of an index

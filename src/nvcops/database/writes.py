@@ -69,9 +69,9 @@ def cost_of_writes(writes: Writes, indexes: Collection[IndexKey]) -> float:
 
 
 def columns_set(text: str) -> tuple[str, str, tuple[str, ...]] | None:
-    """Schema (empty: not named), table and columns of the first UPDATE in a text; None: there is none that is understood.
+    r"""Schema (empty: not named), table and columns of the first UPDATE in a text; None: none is understood.
 
-    >>> columns_set("UPDATE bank.account AS a SET balance = f(a.x, $1), \\"At\\" = now() WHERE id = $2")
+    >>> columns_set("UPDATE bank.account AS a SET balance = f(a.x, $1), \"At\" = now() WHERE id = $2")
     ('bank', 'account', ('balance', 'At'))
     >>> columns_set("update t set (a, b) = (select 1, 2), c = $1")
     ('', 't', ('a', 'b', 'c'))
@@ -92,16 +92,15 @@ def _folded(name: str) -> str:
 def _pieces(text: str) -> list[str]:
     """What stands between the commas of a SET clause, up to its end; those inside of brackets do not count."""
     pieces, depth, piece = [], 0, ""
-    for token in re.findall(r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|\w+|.""", text, re.DOTALL):
-        if depth == 0 and _END.fullmatch(token):
+    for part in re.findall(r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|\w+|.""", text, re.DOTALL):
+        if depth == 0 and _END.fullmatch(part):
             break
-        depth += token in "([" and token != ""
-        depth -= token in ")]" and token != ""
-        if token == "," and depth == 0:
+        depth += (part in ("(", "[")) - (part in (")", "]"))
+        if part == "," and depth == 0:
             pieces.append(piece)
             piece = ""
         else:
-            piece += token
+            piece += part
     return [*pieces, piece]
 
 
