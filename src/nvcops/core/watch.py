@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Protocol
 
@@ -21,6 +22,15 @@ PROBE_VALUE = "nvcops_probe_value"
 PROBE_SUCCESS = "nvcops_probe_success"
 PROBE_DURATION = "nvcops_probe_duration_seconds"
 ROLE, PART = "role", "part"  # labels of a probe: what the part is there for, and its name in the manifest
+
+
+def part_named(part: str) -> str:
+    """A part's name as it can stand in a probe's.
+
+    >>> part_named("log archive"), part_named("*.Example.com")
+    ('log-archive', '-.example.com')
+    """
+    return re.sub(r"[^a-z0-9.-]+", "-", part.lower())
 
 
 class Probe(msgspec.Struct, frozen=True, kw_only=True):

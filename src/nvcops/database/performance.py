@@ -15,12 +15,13 @@ from nvcops.core.procedures import procedure
 from nvcops.core.queries import Rows
 from nvcops.core.runs import Run
 from nvcops.core.target import Database, Target
-from nvcops.database import indexes, sessions, statements, tables, waits, wal
+from nvcops.database import indexes, integrity, sessions, settings, statements, tables, waits, wal
+from nvcops.database.capacity import capacity, capacity_findings
 from nvcops.database.servers import replication_findings, server_findings, servers
 from nvcops.database.topics import Answers, Extension, placed, unknown
 
 _SQL = queries.load("nvcops.database", "performance.sql")
-TOPICS: tuple[ModuleType, ...] = (sessions, waits, wal, tables, indexes, statements)
+TOPICS: tuple[ModuleType, ...] = (sessions, waits, wal, tables, indexes, integrity, settings, statements)
 OLDEST, NEWEST = 15, 18
 
 # --- Facts ---
@@ -173,4 +174,6 @@ def db_performance_check(run: Run, target: Target) -> None:
     lines = server_findings(readings[:1], manifest.limits) + replication_findings(readings, manifest.limits)
     wanted = ("database.server", "database.connections", "database.replication_lag")
     findings = [finding for finding in lines if finding.check in wanted]
-    run.conclude(findings + performance_findings(seen, manifest, manifest.database.primary.name))
+    name = manifest.database.primary.name
+    findings += performance_findings(seen, manifest, name)
+    run.conclude(findings + capacity_findings(run.read(capacity, target, run.started), manifest, name))

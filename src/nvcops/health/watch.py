@@ -7,7 +7,6 @@ or a limit that is passed, medium what makes them wait. docs/decisions/watch.md 
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -15,7 +14,7 @@ from nvcops.core.alerts import Category
 from nvcops.core.incidents import SIGNAL, Signal
 from nvcops.core.manifest import Manifest, ProbeEntry, WatchEntry
 from nvcops.core.units import Seconds
-from nvcops.core.watch import PART, ROLE, Probe, ProbeKind
+from nvcops.core.watch import PART, ROLE, Probe, ProbeKind, part_named
 
 # --- Rules ---
 
@@ -167,7 +166,7 @@ def _probe(  # noqa: PLR0913 - what a probe consists of
 ) -> Probe:
     watch, (category, signal) = manifest.watch, graded
     return Probe(
-        name=f"{role}.{_named(part)}",
+        name=f"{role}.{part_named(part)}",
         kind=kind,
         service=service,
         interval=max(watch.interval, every) if every else watch.interval,
@@ -178,15 +177,6 @@ def _probe(  # noqa: PLR0913 - what a probe consists of
         labels={ROLE: role, PART: part, SIGNAL: signal.value},
         options=options,
     )
-
-
-def _named(part: str) -> str:
-    """A part's name as it can stand in a probe's.
-
-    >>> _named("log archive"), _named("*.Example.com")
-    ('log-archive', '-.example.com')
-    """
-    return re.sub(r"[^a-z0-9.-]+", "-", part.lower())
 
 
 def _added(entry: ProbeEntry, watch: WatchEntry) -> Probe:
