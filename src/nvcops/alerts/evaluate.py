@@ -55,6 +55,8 @@ def _exceeds(condition: Exceeds, readings: Readings) -> Judged:
     share, end = condition.share, readings.at
     read = readings.corrected if condition.corrected else readings.events
     windows = [(seconds, read(share, readings.ago(seconds), end)) for seconds in condition.windows]
+    if condition.aged and not _aged(condition, readings):
+        return Judged(None)
     parts, holds = [], True
     for number, (seconds, events) in enumerate(windows):
         bad = events.bad_share if events else None
@@ -67,6 +69,12 @@ def _exceeds(condition: Exceeds, readings: Readings) -> Judged:
     if changes and (raw := readings.events(share, readings.ago(long_s), end)):
         parts.append(f"with what {', '.join(changes)} took {_seen(raw, long_s)}")
     return Judged(holds, last.bad_share if last else None, "; ".join(parts))
+
+
+def _aged(condition: Exceeds, readings: Readings) -> bool:
+    """Whether something was counted long ago: else the longest window would be judged by its last minutes."""
+    start, end = readings.ago(condition.windows[0]), readings.ago(condition.aged)
+    return (readings.counted(condition.share.total, start, end) or 0.0) > _HALF
 
 
 def _seen(events: Events, seconds: Seconds) -> str:

@@ -94,9 +94,11 @@ def _exceeds(condition: Exceeds) -> tuple[str, str]:
     total, part = counted(share.total, longest), _part(share, longest)
     bad = part if share.kind == "bad" else f"{total} - {part}"
     enough = f"{total} > {_below(condition.events_min)}"
+    old = f"{counted(share.total, longest - condition.aged, condition.aged)} > 0.5"
+    aged = [old] if condition.aged else []
     holds = [f"({bad_share(share, seconds)}) > {condition.threshold:.12g}" for seconds in condition.windows]
-    holds += [enough, f"({bad}) > {_below(BAD_MIN)}"]
-    known = [enough, *(f"{counted(share.total, seconds)} > 0" for seconds in condition.windows[1:])]
+    holds += [enough, *aged, f"({bad}) > {_below(BAD_MIN)}"]
+    known = [enough, *aged, *(f"{counted(share.total, seconds)} > 0" for seconds in condition.windows[1:])]
     return "\nand ".join(holds), "\nand ".join(known)
 
 

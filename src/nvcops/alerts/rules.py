@@ -26,6 +26,7 @@ HIGH_WINDOW = Seconds(300)
 DROP_WINDOW, DROP_BEFORE, DROP_TO = Seconds(300), Seconds(86400), Ratio(0.8)
 _DROP_BEFORE_TIMES = 5  # what it is compared with has this many times the events that prove something
 _QUIET = Seconds(6 * 3600)  # nothing counted for so long: the objective measures nothing
+_AGED = 0.25  # of the long window: a cold start is behind the short one by then, which is a twelfth of it
 _BLIND_HOLD, _QUIET_HOLD = Seconds(60), Seconds(1800)
 _LIMIT_HOLD = Seconds(300)
 
@@ -35,14 +36,15 @@ _LIMIT_HOLD = Seconds(300)
 class Exceeds(msgspec.Struct, frozen=True, kw_only=True, tag="exceeds"):
     """More than `threshold` is bad in each of the windows, the longest first.
 
-    Unknown with fewer than `events_min` events in the longest, or none in another. `corrected`: without what approved
-    changes took.
+    Unknown with fewer than `events_min` events in the longest, none in another, or none longer ago than `aged`: what has
+    just begun says nothing of hours. `corrected`: without what approved changes took.
     """
 
     share: Share
     threshold: Ratio
     windows: tuple[Seconds, ...]
     events_min: float
+    aged: Seconds = Seconds(0)
     corrected: bool = False
 
 
@@ -183,6 +185,7 @@ def _burn(objective: ObjectiveEntry, share: Share, window: BurnWindow, manifest:
             threshold=threshold,
             windows=(window.long, window.short),
             events_min=_events_min(objective, window.long, manifest),
+            aged=Seconds(window.long * _AGED),
             corrected=True,
         ),
     )
