@@ -46,7 +46,7 @@ class Procedure:
 
     `lock` names what two runs must not touch at once on one target; None: it only reads. `evidences` are the
     identifiers of the controls that its run is evidence for. `approval_unless` is the option with which it asks for no
-    approval. `needs` are the manifest's tables without which the clock
+    approval, `approval_if` the one with which alone it does. `needs` are the manifest's tables without which the clock
     does not ask for it.
     """
 
@@ -59,10 +59,13 @@ class Procedure:
     approval: bool = False
     approval_unless: str = ""
     needs: tuple[str, ...] = ()
+    approval_if: str = ""
 
     def asks_approval(self, options: Mapping[str, Any]) -> bool:
         """Whether a run with these options asks a second person, so that its requester must be known."""
-        return self.approval and not (self.approval_unless and options.get(self.approval_unless))
+        spared = bool(self.approval_unless and options.get(self.approval_unless))
+        spared = spared or bool(self.approval_if and not options.get(self.approval_if))
+        return self.approval and not spared
 
     @property
     def reads_only(self) -> bool:
@@ -133,6 +136,7 @@ def procedure(  # noqa: PLR0913 - a line of the runbook has many columns
     evidences: Iterable[str] = (),
     approval: bool = False,
     approval_unless: str = "",
+    approval_if: str = "",
     needs: Iterable[str] = (),
 ) -> Callable[[Callable[..., None]], Procedure]:
     """Enter a function into the runbook; what stands in its place afterwards is the Procedure."""
@@ -141,7 +145,16 @@ def procedure(  # noqa: PLR0913 - a line of the runbook has many columns
         if not (function.__doc__ or "").strip():
             raise ValueError(f"procedure {name} has no docstring: it is its help and its runbook entry")
         entry = Procedure(
-            name, function, script, When.read(when), lock, tuple(evidences), approval, approval_unless, tuple(needs)
+            name,
+            function,
+            script,
+            When.read(when),
+            lock,
+            tuple(evidences),
+            approval,
+            approval_unless,
+            tuple(needs),
+            approval_if,
         )
         if _REGISTRY.setdefault(name, entry) is not entry:
             raise ValueError(f"two procedures are called {name}")
