@@ -10,7 +10,7 @@ import msgspec
 from nvcops.core import queries
 from nvcops.core.checks import Check, Finding, Verdict
 from nvcops.core.clones import Clones
-from nvcops.core.errors import TargetError
+from nvcops.core.errors import NvcopsError, TargetError
 from nvcops.core.procedures import procedure
 from nvcops.core.runs import Run, conduct
 from nvcops.core.target import Target
@@ -103,7 +103,7 @@ def measured(target: Target, run: str, until: dt.datetime, found: list[Proposal]
         confirmed = _together(clones, run, trials, statements)
         with clones.opened(run) as copy:
             hints += [hint for one in aged if (hint := removal(copy, one))]
-    except TargetError as error:
+    except NvcopsError as error:
         return Measured(trouble=error.sentence)
     return Measured(
         statements=len(statements),

@@ -11,7 +11,7 @@ from statistics import median
 import msgspec
 
 from nvcops.core.clones import Clones, Copy, Load, Timing
-from nvcops.core.errors import TargetError
+from nvcops.core.errors import NvcopsError
 from nvcops.core.progress import tell
 from nvcops.core.units import Count, Ratio, Seconds
 from nvcops.core.workload import Statement
@@ -51,7 +51,7 @@ def tried(clones: Clones, run: str, found: Sequence[Proposal], statements: Seque
         tell(0, 0, f"trying {one.subject} = {one.to} ({number} of {len(found)})")
         try:
             rounds = _rounds(clones, run, one, statements)
-        except TargetError as error:
+        except NvcopsError as error:
             trials.append(Trial(proposal=one, trouble=error.sentence))
             continue
         weights = {statement.id: statement.calls for statement in statements}
