@@ -15,13 +15,37 @@ from nvcops.core.procedures import procedure
 from nvcops.core.queries import Rows
 from nvcops.core.runs import Run
 from nvcops.core.target import Database, Target
-from nvcops.database import indexes, integrity, sessions, settings, statements, tables, waits, wal
+from nvcops.database import (
+    indexes,
+    integrity,
+    keys,
+    sessions,
+    settings,
+    statements,
+    tables,
+    vacuum,
+    waits,
+    wal,
+    wraparound,
+)
 from nvcops.database.capacity import capacity, capacity_findings
 from nvcops.database.servers import replication_findings, server_findings, servers
 from nvcops.database.topics import Answers, Extension, placed, unknown
 
 _SQL = queries.load("nvcops.database", "performance.sql")
-TOPICS: tuple[ModuleType, ...] = (sessions, waits, wal, tables, indexes, integrity, settings, statements)
+TOPICS: tuple[ModuleType, ...] = (
+    sessions,
+    waits,
+    wal,
+    wraparound,
+    vacuum,
+    tables,
+    keys,
+    indexes,
+    integrity,
+    settings,
+    statements,
+)
 OLDEST, NEWEST = 15, 18
 
 # --- Facts ---

@@ -8,9 +8,10 @@ import msgspec
 
 from nvcops.core import queries
 from nvcops.core.checks import Check, Finding, Verdict
-from nvcops.core.manifest import Bound, Limits, Manifest
-from nvcops.core.units import Seconds
-from nvcops.database.topics import Answers, many, then, unknown, unread
+from nvcops.core.manifest import Bound, DatabaseLimits, Limits, Manifest
+from nvcops.core.units import Count, Ratio, Seconds
+from nvcops.core.workload import quoted
+from nvcops.database.topics import Answers, judged, many, then, unread
 
 ASKED = queries.load("nvcops.database", "sessions.sql")
 
@@ -54,6 +55,44 @@ class LockWait(msgspec.Struct, frozen=True):
     blockers: str
 
 
+class LockQueue(msgspec.Struct, frozen=True):
+    """A session that waits to have a table for itself, and how many wait behind it: they could go on but for it."""
+
+    pid: int
+    user: str
+    application: str
+    mode: str
+    name: str
+    waited_s: float
+    behind: int
+    blocked_by: tuple[int, ...]
+
+
+class Share(msgspec.Struct, frozen=True):
+    """How many sessions a role or a database has; `most` is its own limit, -1 where it has none."""
+
+    kind: str
+    name: str
+    most: int
+    count: int
+
+
+class Deadlocks(msgspec.Struct, frozen=True):
+    """How many there were in the time that was counted."""
+
+    count: float
+    counted_s: float
+
+
+class Prepared(msgspec.Struct, frozen=True):
+    """A transaction that was prepared and waits to be committed."""
+
+    gid: str
+    user: str
+    database: str
+    age_s: float
+
+
 class Seen(msgspec.Struct, frozen=True, kw_only=True):
     """What was read; `unread` says which parts were refused, and why."""
 
@@ -61,15 +100,24 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     sessions: tuple[Sessions, ...] = ()
     transactions: tuple[Transaction, ...] = ()
     lock_waits: tuple[LockWait, ...] = ()
+    lock_queues: tuple[LockQueue, ...] = ()
+    shares: tuple[Share, ...] = ()
+    deadlocks: Deadlocks = Deadlocks(0.0, 0.0)
+    prepared: tuple[Prepared, ...] = ()
 
 
 def parsed(answers: Answers) -> Seen:
     """The rows as types."""
+    counted = many(answers, "deadlocks", Deadlocks)
     return Seen(
         unread=unread(answers),
         sessions=many(answers, "sessions", Sessions),
         transactions=many(answers, "transactions", Transaction),
         lock_waits=many(answers, "lock_waits", LockWait),
+        lock_queues=many(answers, "lock_queues", LockQueue),
+        shares=many(answers, "shares", Share),
+        deadlocks=counted[0] if counted else Deadlocks(0.0, 0.0),
+        prepared=many(answers, "prepared", Prepared),
     )
 
 
@@ -88,34 +136,56 @@ LONGEST = Check(
     "performance.longest_transaction", "Longest transaction", "SELECT pg_terminate_backend({pid}); vacuum waits for it"
 )
 LOCKS = Check("performance.lock_waits", "Lock waits", "SELECT pg_terminate_backend({pid}) ends who holds it")
-CHECKS = (SESSIONS, IDLE, QUERY, LONGEST, LOCKS)
+QUEUE = Check(
+    "database.lock_queue",
+    "Queue behind a lock",
+    "SELECT pg_cancel_backend({pid}) lets the others go on; try again with lock_timeout set",
+)
+SHARES = Check(
+    "database.connection_limits",
+    "Connections of a role or database",
+    "ALTER {kind} {name} CONNECTION LIMIT, or a smaller pool: {verb} refused when it is reached",
+)
+DEADLOCKS = Check(
+    "database.deadlocks",
+    "Deadlocks",
+    "the log names both statements (deadlock detected): have them lock in the same order",
+)
+PREPARED = Check(
+    "database.prepared_transactions",
+    "Prepared transactions",
+    "ROLLBACK PREPARED {gid} (or COMMIT PREPARED) in the database {database}, if its coordinator is gone",
+)
+CHECKS = (SESSIONS, IDLE, QUERY, LONGEST, LOCKS, QUEUE, SHARES, DEADLOCKS, PREPARED)
+_DAY_S = 86400.0
 
 
 def findings(seen: Seen, manifest: Manifest, name: str) -> list[Finding]:
     """All lines about the sessions of one primary."""
     limits = manifest.limits
+    own = manifest.database.limits if manifest.database else DatabaseLimits()
     lines = {
-        "sessions": [sessions_finding(seen.sessions)],
-        "transactions": transaction_findings(seen.transactions, limits),
-        "lock_waits": [lock_finding(seen.lock_waits, limits)],
+        "sessions": ((SESSIONS,), lambda: [sessions_finding(seen.sessions, seen.shares)]),
+        "transactions": ((IDLE, QUERY, LONGEST), lambda: transaction_findings(seen.transactions, limits)),
+        "lock_waits": ((LOCKS,), lambda: [lock_finding(seen.lock_waits, limits)]),
+        "lock_queues": ((QUEUE,), lambda: [queue_finding(seen.lock_queues, own)]),
+        "shares": ((SHARES,), lambda: [shares_finding(seen.shares, limits)]),
+        "deadlocks": ((DEADLOCKS,), lambda: [deadlocks_finding(seen.deadlocks, own)]),
+        "prepared": ((PREPARED,), lambda: [prepared_finding(seen.prepared, own)]),
     }
-    of_query = {"sessions": [SESSIONS], "transactions": [IDLE, QUERY, LONGEST], "lock_waits": [LOCKS]}
-    return [
-        line
-        for query, made in lines.items()
-        for line in (
-            [unknown(check, seen.unread[query], subject=name) for check in of_query[query]]
-            if query in seen.unread
-            else made
-        )
-    ]
+    return judged(lines, seen.unread, name)
 
 
-def sessions_finding(sessions: Sequence[Sessions]) -> Finding:
-    """Sessions by state; their number against the limit is the connections' line."""
+def sessions_finding(sessions: Sequence[Sessions], shares: Sequence[Share] = ()) -> Finding:
+    """Sessions by state, and whose most are; their number against the limit is the connections' line.
+
+    >>> sessions_finding([Sessions("idle", 3), Sessions("active", 1)], [Share("role", "bank", -1, 4)]).observed
+    '4: 3 idle, 1 active; 4 of role bank'
+    """
     total = sum(session.count for session in sessions)
     parts = ", ".join(f"{session.count} {session.state}" for session in sessions)
-    return SESSIONS.finding(Verdict.OK, f"{total}: {parts}" if parts else "none but ours")
+    most = next((f"; {share.count} of role {share.name}" for share in shares if share.kind == "role"), "")
+    return SESSIONS.finding(Verdict.OK, f"{total}: {parts}{most}" if parts else "none but ours")
 
 
 def transaction_findings(transactions: Sequence[Transaction], limits: Limits) -> list[Finding]:
@@ -155,3 +225,80 @@ def lock_finding(waits: Sequence[LockWait], limits: Limits) -> Finding:
     )
     holder = worst.blocked_by[0] if worst.blocked_by else worst.pid
     return then(LOCKS.at_most(Seconds(worst.waited_s), limits.lock_wait, observed=observed + more), pid=holder)
+
+
+def queue_finding(queues: Sequence[LockQueue], limits: DatabaseLimits) -> Finding:
+    """The longest queue behind a session that itself only waits: all of it would go on if that one gave up.
+
+    >>> def line(behind):
+    ...     queue = LockQueue(7, "dana", "psql", "AccessExclusiveLock", "bank.account", 96.0, behind, (5,))
+    ...     return queue_finding([queue], DatabaseLimits())
+    >>> [line(behind).verdict.name for behind in (4, 5, 19, 20)]
+    ['OK', 'WARNING', 'WARNING', 'CRITICAL']
+    >>> line(5).observed
+    '5 wait behind pid 7 (dana, psql), which waits 1.6 min for pid 5 to have all of bank.account (AccessExclusiveLock)'
+    """
+    worst = max(queues, key=lambda queue: queue.behind, default=None)
+    if worst is None or worst.behind < limits.lock_queue.warning:
+        behind = worst.behind if worst else 0
+        return QUEUE.at_most(Count(behind), limits.lock_queue, observed=f"{behind} wait" if behind else "none")
+    who = ", ".join(filter(None, (worst.user, worst.application)))
+    blockers = ", ".join(f"pid {pid}" for pid in worst.blocked_by) or "nobody any more"
+    observed = (
+        f"{worst.behind} wait behind pid {worst.pid} ({who}), which waits {Seconds(worst.waited_s)} for {blockers}"
+    )
+    observed += f" to have all of {worst.name} ({worst.mode})"
+    finding = QUEUE.at_most(Count(worst.behind), limits.lock_queue, subject=worst.name, observed=observed)
+    return then(finding, pid=worst.pid)
+
+
+def shares_finding(shares: Sequence[Share], limits: Limits) -> Finding:
+    """The role or database that is nearest to its own limit of connections.
+
+    >>> def line(count): return shares_finding([Share("role", "bank", 100, count)], Limits())
+    >>> [line(count).verdict.name for count in (79, 80, 94, 95)]
+    ['OK', 'WARNING', 'WARNING', 'CRITICAL']
+    >>> line(95).subject, line(95).observed, shares_finding([Share("role", "bank", -1, 95)], Limits()).observed
+    ('role bank', '95 of 100 (95 %)', 'none has a limit of its own')
+    """
+    limited = [share for share in shares if share.most >= 0]
+    worst = max(limited, key=lambda share: share.count / max(share.most, 1), default=None)
+    if worst is None:
+        return SHARES.at_most(Ratio(0), limits.connections, observed="none has a limit of its own")
+    used = Ratio(worst.count / max(worst.most, 1))
+    observed = f"{worst.count} of {worst.most} ({used})"
+    finding = SHARES.at_most(used, limits.connections, subject=f"{worst.kind} {worst.name}", observed=observed)
+    verb = "its sign-ins are" if worst.kind == "role" else "sign-ins to it are"
+    return then(finding, kind=worst.kind.upper(), name=quoted(worst.name), verb=verb)
+
+
+def deadlocks_finding(deadlocks: Deadlocks, limits: DatabaseLimits) -> Finding:
+    """Deadlocks a day, on average since they are counted; the first day counts as a whole one.
+
+    >>> def line(count, days): return deadlocks_finding(Deadlocks(count, days * 86400), DatabaseLimits())
+    >>> [line(*case).verdict.name for case in ((4, 0.1), (5, 0.1), (99, 1), (100, 1), (100, 10))]
+    ['OK', 'WARNING', 'WARNING', 'CRITICAL', 'WARNING']
+    """
+    days = max(deadlocks.counted_s / _DAY_S, 1.0)
+    rate = Count(deadlocks.count / days)
+    counted = f"{Count(deadlocks.count)} in {Seconds(deadlocks.counted_s)}"
+    observed = f"{counted}: each undid somebody's transaction" if deadlocks.count else "none"
+    return DEADLOCKS.at_most(rate, limits.deadlocks_per_day, observed=observed)
+
+
+def prepared_finding(prepared: Sequence[Prepared], limits: DatabaseLimits) -> Finding:
+    """The oldest prepared transaction.
+
+    >>> line = prepared_finding([Prepared("it's", "bank", "nvc", 300.0)], DatabaseLimits())
+    >>> line.verdict.name, line.subject, line.observed, line.next_step[:25]
+    ('WARNING', "it's", '5 min by bank in nvc', "ROLLBACK PREPARED 'it''s'")
+    >>> prepared_finding([Prepared("a", "bank", "nvc", 299.0)], DatabaseLimits()).verdict.name
+    'OK'
+    """
+    if not prepared:
+        return PREPARED.at_most(Seconds(0), limits.prepared_transaction, observed="none")
+    worst = max(prepared, key=lambda one: one.age_s)
+    age = Seconds(max(worst.age_s, 0.0))
+    observed = f"{age} by {worst.user} in {worst.database}" + (f", {len(prepared)} in all" if prepared[1:] else "")
+    finding = PREPARED.at_most(age, limits.prepared_transaction, subject=worst.gid, observed=observed)
+    return then(finding, gid="'" + worst.gid.replace("'", "''") + "'", database=worst.database)

@@ -20,7 +20,7 @@ into; where it is not installed the query is not asked, and its answer is a refu
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 import msgspec
@@ -106,3 +106,23 @@ def listed(names: Sequence[str], most: int = 5) -> str:
     """
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
+
+
+Lines = Mapping[str, tuple[Sequence[Check], Callable[[], Sequence[Finding]]]]
+
+
+def judged(lines: Lines, unread: Mapping[str, str], name: str) -> list[Finding]:
+    """What the rules say, by the query that each lives on; of a query that was refused, its checks are UNKNOWN.
+
+    >>> check = Check("a", "A", "")
+    >>> lines = {"q": ([check], lambda: [check.unknown("nothing seen")])}
+    >>> [judged(lines, unread, "db-1")[0].observed for unread in ({}, {"q": "db-1 refused"})]
+    ['nothing seen', 'db-1 refused']
+    """
+    made: list[Finding] = []
+    for query, (checks, rule) in lines.items():
+        if query in unread:
+            made += [unknown(check, unread[query], subject=name) for check in checks]
+        else:
+            made += rule()
+    return made

