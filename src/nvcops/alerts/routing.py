@@ -15,7 +15,7 @@ import msgspec
 
 from nvcops.alerts.matchers import matches
 from nvcops.alerts.timing import TimeInterval, within
-from nvcops.core.alerts import ALERTNAME, CATEGORY_LABELS, WORDS, Category, Matcher
+from nvcops.core.alerts import ALERTNAME, CATEGORY_LABELS, LIMIT_EXCEEDED, PROBE_DOWN, WORDS, Category, Matcher
 from nvcops.core.manifest import Manifest
 
 GROUP_WAIT = dt.timedelta(seconds=30)
@@ -163,7 +163,7 @@ def default_routing(manifest: Manifest) -> Routing:
     """Where no file says: the first policy is asked of everything, of what is critical at once.
 
     A graver alert mutes milder ones of the same name about the same thing: a cache that is gone is told beside a bank
-    that is down because of it.
+    that is down because of it. Of one figure the worst is told: that its probe failed, else the farthest limit.
     """
     policies = manifest.oncall.policies
     receiver = policies[0].name if policies else _NOBODY
@@ -182,8 +182,19 @@ def default_routing(manifest: Manifest) -> Routing:
     return Routing(
         root=Route(id="{}", receiver=receiver, group_by=group_by, routes=tuple(critical)),
         receivers={receiver: Receiver(name=receiver, opens=True, policy=policies[0].name if policies else "")},
-        inhibit=tuple(_graver(name) for name in CATEGORY_LABELS),
+        inhibit=(*(_graver(name) for name in CATEGORY_LABELS), *_WORST_OF_A_FIGURE),
     )
+
+
+_LIMIT = Matcher(ALERTNAME, "=", LIMIT_EXCEEDED)
+_WORST_OF_A_FIGURE = (
+    InhibitRule(source=(Matcher(ALERTNAME, "=", PROBE_DOWN),), target=(_LIMIT,), equal=("probe",)),
+    InhibitRule(
+        source=(_LIMIT, Matcher("bound", "=", "critical")),
+        target=(_LIMIT, Matcher("bound", "=", "warning")),
+        equal=("probe",),
+    ),
+)
 
 
 def _graver(label: str) -> InhibitRule:

@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from nvcops.alerts.indicators import Count, Rises, Share, counted_outcomes, share_of
-from nvcops.core.alerts import Category, Matcher
+from nvcops.core.alerts import LIMIT_EXCEEDED, Category, Matcher
 from nvcops.core.manifest import Manifest, ObjectiveEntry, ServiceEntry
 from nvcops.core.slo import BURN, BURN_WINDOWS, BurnWindow
 from nvcops.core.units import Ratio, Seconds
@@ -36,8 +36,8 @@ _LIMIT_HOLD = Seconds(300)
 class Exceeds(msgspec.Struct, frozen=True, kw_only=True, tag="exceeds"):
     """More than `threshold` is bad in each of the windows, the longest first.
 
-    Unknown with fewer than `events_min` events in the longest, none in another, or none longer ago than `aged`: what has
-    just begun says nothing of hours. `corrected`: without what approved changes took.
+    Unknown with fewer than `events_min` events in the longest, none in another, or none longer ago than `aged`: what
+    has just begun says nothing of hours. `corrected`: without what approved changes took.
     """
 
     share: Share
@@ -329,7 +329,7 @@ def _of_probe(probe: Probe, manifest: Manifest) -> Iterator[Rule]:
         yield Rule(
             name=f"{probe.name}/{limit.name}/{said}",
             family="limit",
-            alert="LimitExceeded",
+            alert=LIMIT_EXCEEDED,
             category=category,
             labels={"category": category.value, **service, **own},
             annotations={

@@ -8,12 +8,12 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 
 from nvcops.alerts.said import PROBES, Said
-from nvcops.core.alerts import ALERTNAME, Alert, Category, fingerprint
+from nvcops.core.alerts import ALERTNAME, PROBE_DOWN, Alert, Category, fingerprint
 from nvcops.core.incidents import SIGNAL, Signal
 from nvcops.core.manifest import Manifest
 from nvcops.core.watch import Look, Probe
 
-DOWN, BLIND = "ProbeDown", "ProbeUnknown"
+DOWN, BLIND = PROBE_DOWN, "ProbeUnknown"
 SOURCE = PROBES
 SAID_AGAIN = dt.timedelta(seconds=60)  # lest what the records could not take is lost
 BLIND_AFTER = dt.timedelta(minutes=5)

@@ -18,6 +18,7 @@ import re2
 LABELS_MAX = 64  # more is a mistake or an attack: an alert with more is refused
 LABEL_BYTES_MAX = 4_096
 ALERTNAME = "alertname"
+PROBE_DOWN, LIMIT_EXCEEDED = "ProbeDown", "LimitExceeded"  # a look that failed, and a figure of one that did not
 CATEGORY_LABELS = ("category", "severity", "priority")
 PATTERN_LENGTH_MAX = 1_000
 _PATTERN_BYTES_MAX = 1 << 20  # of a compiled one: `(a{0,1000}){0,1000}` is short to write

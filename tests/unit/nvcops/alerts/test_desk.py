@@ -195,6 +195,18 @@ inhibit_rules:
     assert sorted(told) == [("Gone", "resolved"), ("Slow", "firing"), ("Slow", "firing")]
 
 
+def test_of_one_figure_the_worst_is_told() -> None:
+    office = Office()
+    warning = said("LimitExceeded", category="medium", probe="disk.data", bound="warning", summary="80 %")
+    other = said("LimitExceeded", category="medium", probe="disk.log", bound="warning", summary="log")
+    office.take(0, warning, said("ProbeDown", category="high", probe="disk.data", summary="90 %"), other)
+    office.tick(30)
+    told = "".join(message.body for message in office.sent(30))
+    assert "90 %" in told
+    assert "log" in told
+    assert "80 %" not in told
+
+
 def test_more_than_fit_are_refused_which_is_an_alert_itself_until_there_is_room() -> None:
     office = Office(manifest=platform(firing_max=20))
     flood = [said(instance=str(number)) for number in range(25)]
