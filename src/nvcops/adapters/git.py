@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import os
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,8 @@ COMMITS_MAX = 100
 _DEADLINE_S = 10.0
 _SAID_MAX = 300
 _SUBJECT_MAX = 300
-_FIELD, _RECORD = "\x1f", "\x1e"
+_FIELDS = ("%H", "%cI", "%an", "%s")
+_END = "\0"  # the one character that no commit can hold
 _KEPT_ENVIRONMENT = ("PATH", "HOME", "TMPDIR")
 # A checkout that is not ours may name programs in its configuration: none of them is asked for by `git log`, and what
 # could be is switched off. `safe.directory` is this one folder, which the manifest names.
@@ -31,7 +33,6 @@ class GitCheckout:
 
     def between(self, start: dt.datetime, end: dt.datetime) -> list[Commit]:
         """What was committed between two moments on the branch that is checked out, the newest first; at most 100."""
-        form = _FIELD.join(("%H", "%cI", "%an", "%s")) + _RECORD
         said = self._run(
             "log",
             "--no-color",
@@ -39,9 +40,10 @@ class GitCheckout:
             f"--max-count={COMMITS_MAX}",
             f"--since={start.astimezone(dt.UTC).isoformat()}",
             f"--until={end.astimezone(dt.UTC).isoformat()}",
-            f"--format={form}",
+            f"--format={'%x00'.join(_FIELDS)}%x00",
         )
-        commits = [_commit(record) for record in said.split(_RECORD) if record.strip()]
+        words, size = said.split(_END)[:-1], len(_FIELDS)
+        commits = [_commit(words[first : first + size]) for first in range(0, len(words), size)]
         return [commit for commit in commits if start <= commit.time < end]
 
     def _run(self, *arguments: str) -> str:
@@ -75,7 +77,7 @@ class GitCheckout:
         return done.stdout.decode(errors="replace")
 
 
-def _commit(record: str) -> Commit:
-    name, time, author, subject = record.strip("\n").split(_FIELD, 3)
+def _commit(words: Sequence[str]) -> Commit:
+    name, time, author, subject = words
     moment = dt.datetime.fromisoformat(time).astimezone(dt.UTC)
-    return Commit(name[:12], moment, author[:80], subject[:_SUBJECT_MAX])
+    return Commit(name.strip()[:12], moment, author[:80], subject[:_SUBJECT_MAX])

@@ -15,6 +15,7 @@ from nvcops.cli.deciding import deciding, looking, moment, signed
 from nvcops.cli.report import local
 from nvcops.core import schedule
 from nvcops.core.alerts import Alert, Category
+from nvcops.core.records import Reading
 from nvcops.health.watch import probes_of
 
 _SHOWN_MAX = 1_000
@@ -38,11 +39,11 @@ def list_alerts(target_path: Path | None, everything: bool, as_json: bool) -> in
     """List what fires, the gravest first; ends with 2 while something critical does, with 1 while anything does."""
     at = schedule.now()
     with looking(target_path) as (reading, _manifest, zone):
-        found = reading.find(Alert, order="-starts", limit=_SHOWN_MAX)
+        where = {} if everything else {"ends__isnull": True}
+        found = [alert for one in Category for alert in _of_category(reading, one, where)]
         silenced = silencing.silences(reading, at)
-    order = list(Category)
     firing = [alert for alert in found if alert.firing(at)]
-    shown = sorted(found if everything else firing, key=lambda alert: order.index(alert.category))
+    shown = found if everything else firing
 
     def lines() -> Iterator[str]:
         for alert in shown:
@@ -55,6 +56,11 @@ def list_alerts(target_path: Path | None, everything: bool, as_json: bool) -> in
 
     answer(shown, as_json, lines)
     return 2 if any(alert.category is Category.CRITICAL for alert in firing) else 1 if firing else 0
+
+
+def _of_category(reading: Reading, category: Category, where: dict[str, bool]) -> list[Alert]:
+    """Of each category for itself: a storm of minor ones, or what is over, hides nothing critical."""
+    return reading.find(Alert, category=category, order="-starts", limit=_SHOWN_MAX, **where)
 
 
 @signed

@@ -17,7 +17,7 @@ from nvcops.adapters.runs.entries import said
 from nvcops.cli.context import manifest_path, notify
 from nvcops.cli.people import person_options, signer_of
 from nvcops.core import schedule
-from nvcops.core.errors import NotAllowed, StateError, UsageError
+from nvcops.core.errors import NotAllowed, NvcopsError, UsageError
 from nvcops.core.evidence import utc
 from nvcops.core.identity import Say, Statement, check_signed
 from nvcops.core.manifest import Manifest
@@ -75,7 +75,7 @@ def deciding(
             yield Deciding(desk, manifest, signer.name, at)
         try:
             records.drain(wiring.EvidenceLater(manifest))
-        except StateError as error:
+        except NvcopsError as error:  # what was decided is decided, and somebody waits for it
             notify(f"{error.sentence}: evidence waits beside the records and is folded in later")
 
 

@@ -53,13 +53,17 @@ class Impact(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Rates(msgspec.Struct, frozen=True, kw_only=True):
-    """How a service does in a window: requests and those that failed, outcomes and those that failed, seconds each."""
+    """How a service does in a window: requests and those that failed, outcomes and those that failed, seconds each.
+
+    `graded`: it is known which outcomes are good; without that none of them is known to have failed.
+    """
 
     service: str
     requests: float = 0.0
     failed: float = 0.0
     outcomes: float = 0.0
     outcomes_failed: float = 0.0
+    graded: bool = True
     mean_s: float | None = None
     trouble: str = ""
 
@@ -98,6 +102,7 @@ def rates(target: Target, service: ServiceEntry, start: dt.datetime, end: dt.dat
         outcomes_failed=sum(value for name, value in outcomes.items() if name not in ignored and name not in good)
         if good
         else 0.0,
+        graded=bool(good),
         mean_s=slo.mean(spent, count),
     )
 
@@ -129,10 +134,17 @@ def _counted(seen: Rates, title: str) -> list[Figure]:
     if seen.trouble:
         return [Figure(title=name, source=where, why=seen.trouble) for name in titles]
     pairs = ((seen.outcomes_failed, seen.outcomes), (seen.failed, seen.requests))
-    return [
-        Figure(title=name, value=bad, said=f"{Count(bad)} of {Count(whole)}", source=where)
-        for name, (bad, whole) in zip(titles, pairs, strict=True)
-    ]
+    figures = [_of_all(name, bad, whole, where) for name, (bad, whole) in zip(titles, pairs, strict=True)]
+    if not seen.graded:
+        figures[0] = Figure(title=titles[0], source=where, why="no objective says which outcomes are good")
+    return figures
+
+
+def _of_all(title: str, bad: float, whole: float, where: str) -> Figure:
+    """So many of all that were counted; where none was, nobody knows how many there would have been."""
+    if not whole:
+        return Figure(title=title, source=where, why="none was counted in that time")
+    return Figure(title=title, value=bad, said=f"{Count(bad)} of {Count(whole)}", source=where)
 
 
 def _customers(target: Target, service: ServiceEntry, start: dt.datetime, end: dt.datetime) -> Figure:

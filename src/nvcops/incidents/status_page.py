@@ -19,11 +19,13 @@ from nvcops.core.incidents import Event, Incident, IncidentState, Severity
 from nvcops.core.manifest import Manifest
 from nvcops.core.records import Reading
 from nvcops.incidents import timeline
+from nvcops.incidents.leading import worst_ever
 from nvcops.incidents.messages import moment
 
 SHOWN_FOR = dt.timedelta(days=30)
 _SHOWN_MAX = 100
 _UPDATES_MAX = 50
+_UPDATES_READ = 1_000  # of which some are not for the public
 
 # --- Facts ---
 
@@ -54,9 +56,10 @@ def shown(reading: Reading, at: dt.datetime) -> list[Shown]:
     incidents += reading.find(Incident, resolved__gte=at - SHOWN_FOR, order="-number", limit=_SHOWN_MAX)
     public = []
     for incident in {one.number: one for one in incidents}.values():
-        events = reading.find(Event, incident=incident.number, kind="update", order="time", limit=_UPDATES_MAX)
-        said = tuple(Said(event.time, event.text) for event in events if event.data.get("public") is True)
-        if is_public(incident, said):
+        found = reading.find(Event, incident=incident.number, kind="update", order="-time", limit=_UPDATES_READ)
+        events = [event for event in found if event.data.get("public") is True][:_UPDATES_MAX]
+        said = tuple(Said(event.time, event.text) for event in reversed(events))
+        if is_public(incident, said, worst_ever(reading, incident)):
             public.append(as_seen(incident, said))
     return sorted(public, key=lambda one: -one.number)[:_SHOWN_MAX]
 
@@ -79,11 +82,11 @@ _STATE = {
 }
 
 
-def is_public(incident: Incident, said: Sequence[Said]) -> bool:
-    """Whether the public is shown an incident: customers feel it and it is no secret, or somebody said so."""
+def is_public(incident: Incident, said: Sequence[Said], worst: Severity) -> bool:
+    """Whether the public is shown an incident: customers feel or felt it and it is no secret, or somebody said so."""
     if incident.source == "drill":
         return False
-    felt = incident.severity in (Severity.P0, Severity.P1) and bool(incident.services)
+    felt = worst in (Severity.P0, Severity.P1) and bool(incident.services)
     return bool(said) or (felt and not incident.security)
 
 

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from nvcops import wiring
 from nvcops.cli.app import nvcops
 from nvcops.core import schedule
+from nvcops.core.alerts import Alert, Category, fingerprint
 from nvcops.core.errors import NvcopsError
 from nvcops.incidents.postmortem import TO_WRITE
 
@@ -146,3 +147,28 @@ def test_a_mistake_is_a_sentence_with_a_hint(call: Call, arguments: tuple[str, .
     with pytest.raises(NvcopsError, match=sentence) as refused:
         call(*arguments, by=True)
     assert refused.value.hint
+
+
+def test_what_is_critical_is_seen_behind_a_storm(call: Call, tmp_path: Path) -> None:
+    at = schedule.now()
+
+    def one(number: int, category: Category, minutes: int) -> Alert:
+        labels = {"alertname": f"A{number}"}
+        began = at - dt.timedelta(minutes=minutes)
+        times = {"starts": began, "noticed": began, "updated": began}
+        return Alert(fingerprint=fingerprint(labels), labels=labels, source="x", category=category, **times)
+
+    with wiring.open_records(wiring.load(tmp_path / "platform.toml")) as records, records.changing() as desk:
+        desk.put(one(0, Category.CRITICAL, 90), *(one(number, Category.LOW, 1) for number in range(1, 1_100)))
+    listed = call("alerts", "list", "--json")
+    assert listed.return_value == 2
+    shown = json.loads(listed.output)
+    assert (shown[0]["category"], shown[0]["labels"]) == ("critical", {"alertname": "A0"})
+
+
+def test_words_that_are_no_text_are_kept_as_far_as_they_are(call: Call) -> None:
+    call("incident", "declare", "caf\udce9 is closed", by=True)
+    call("note", "1", "na\udcefve", by=True)
+    found = json.loads(call("incident", "show", "1", "--json").output)
+    assert found["incident"]["title"] == "caf\ufffd is closed"
+    assert [event["text"] for event in found["timeline"] if event["kind"] == "note"] == ["na\ufffdve"]

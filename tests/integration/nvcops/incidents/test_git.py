@@ -91,3 +91,10 @@ def test_a_checkout_runs_nothing_of_its_own(checkout: Path) -> None:
 def test_a_deadline_is_kept(checkout: Path) -> None:
     with pytest.raises(DeadlineExceeded, match="did not end within"):
         GitCheckout(checkout, deadline_s=0.0).between(NOON - HOUR, NOON)
+
+
+def test_a_subject_of_control_characters_is_one_commit(checkout: Path) -> None:
+    commit(checkout, "one\x1etwo\x1fthree\x1e\x1f", NOON - HOUR)
+    commit(checkout, "the last", NOON - HOUR / 2)
+    found = GitCheckout(checkout).between(NOON - HOUR, NOON)
+    assert [one.subject for one in found] == ["the last", "one\x1etwo\x1fthree\x1e\x1f"]

@@ -322,3 +322,12 @@ def test_late_acknowledgements_are_seen_in_the_month(manifest: Manifest) -> None
     find("incident-review").function(review, target)
     assert review.verdicts()["incident.mtta"] == "CRITICAL"
     assert review.verdicts()["incident.drill"] == "WARNING"
+
+
+def test_what_nobody_counted_is_not_known_to_be_none(manifest: Manifest) -> None:
+    found = of(manifest, metrics=Figures({}))
+    assert found["Requests failed"].text == "not known: none was counted in that time"
+    assert found["Payments failed"].value is None
+    ungraded = msgspec.structs.replace(manifest, slos=())
+    found = of(ungraded, metrics=Figures(RISES))
+    assert found["Payments failed"].text == "not known: no objective says which outcomes are good"

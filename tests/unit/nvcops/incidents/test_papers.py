@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from incident_world import DOOR, ONE, alert, example, hours, lines, minutes, opened, resolved
+from incident_world import DOOR, ONE, TWO, alert, example, hours, lines, minutes, notice, opened, over, resolved
 
 from desk import MemoryDesk
 from nvcops.core.errors import UsageError
@@ -306,3 +306,24 @@ def test_events_of_one_kind_do_not_leak_between_incidents(desk: MemoryDesk, mani
     assert {event.incident for event in desk.every(Event)} == {1, 2}
     assert len(desk.every(Incident)) == 2
     assert len(rendered(desk, manifest)[1]["items"]) == 1
+
+
+def test_what_customers_felt_stays_on_the_page_when_it_gets_better(desk: MemoryDesk, manifest: Manifest) -> None:
+    opened(desk, manifest, ONE, TWO)
+    better = notice(minutes(30), resolved=[over(TWO, minutes(30))])
+    opening.of_notice(desk, better, manifest=manifest, at=minutes(30))
+    leading.override(
+        desk, 1, manifest=manifest, severity=Severity.P2, reason="one serves", person="dana", at=minutes(31)
+    )
+    page, feed = rendered(desk, manifest)
+    assert "Minor disruption of bank" in page
+    assert len(feed["items"]) == 1
+
+
+def test_of_many_updates_the_newest_are_shown(desk: MemoryDesk, manifest: Manifest) -> None:
+    opened(desk, manifest, DOOR)
+    for number in range(130):
+        said = {"text": f"word {number}", "public": number % 2 == 0, "at": minutes(number)}
+        messages.update(desk, 1, manifest=manifest, person="dana", **said)
+    text = rendered(desk, manifest)[1]["items"][0]["content_text"].splitlines()
+    assert (len(text), text[1], text[-1]) == (51, "word 128", "word 30")
