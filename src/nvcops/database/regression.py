@@ -1,0 +1,155 @@
+"""Whether statements got slower after something was changed: by the server's own counters, statement by statement."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+
+import msgspec
+
+from nvcops.core import queries
+from nvcops.core.errors import TargetError
+from nvcops.core.progress import tell
+from nvcops.core.runs import conduct
+from nvcops.core.target import Database, Target
+from nvcops.core.units import Ratio, Seconds
+from nvcops.core.workload import Workload
+from nvcops.database.topics import Extension, placed
+
+_LOOK_S = 10.0
+_SILENT_MAX = 6  # looks in a row without an answer: then nobody watches, and that is told
+_EXTENSIONS = queries.load("nvcops.database", "performance.sql")["extensions"]
+_ASKED = queries.load("nvcops.database", "regression.sql")
+
+# --- Facts ---
+
+
+class Counter(msgspec.Struct, frozen=True):
+    """What the server counted of a statement since its statistics began."""
+
+    calls: float
+    seconds: float
+
+
+class Slower(msgspec.Struct, frozen=True):
+    """A statement that takes longer than before: seconds of a call before and since, and how many calls that is of."""
+
+    id: int
+    before_s: float
+    after_s: float
+    calls: float
+
+
+class Watched(msgspec.Struct, frozen=True, kw_only=True):
+    """How long statements were watched, how many were called, which got slower; `blind`: why nobody could look."""
+
+    seconds: float
+    statements: int = 0
+    slower: tuple[Slower, ...] = ()
+    blind: str = ""
+
+
+def counted(database: Database) -> dict[int, Counter]:
+    """The counters of the costliest statements, by id.
+
+    Raises:
+        TargetError: the server does not answer, or does not count.
+    """
+    there = {row["name"]: Extension(row["schema"], bool(row["loaded"])) for row in database.rows(_EXTENSIONS)}
+    asked, refused = placed(_ASKED, there)
+    if isinstance(error := refused.get("counted"), TargetError):
+        raise error
+    return {row["id"]: Counter(row["calls"], row["seconds"]) for row in database.rows(asked["counted"])}
+
+
+@conduct(deadline="2 h", idempotent=True)
+def watched(target: Target, before: dict[int, float], seconds: float) -> Watched:
+    """Watch the statements for a while; it ends at once when one got slower in two looks running."""
+    if target.database is None:
+        return Watched(seconds=0, blind="platform.toml names no [database]")
+    ends, silent, last = time.monotonic() + seconds, 0, frozenset[int]()
+    start: dict[int, Counter] | None = None
+    began = time.monotonic()
+    seen: dict[int, Counter] = {}
+    why = ""
+    while (left := ends - time.monotonic()) > 0:
+        time.sleep(min(_LOOK_S, left) if start is not None else 0)
+        try:
+            now = counted(target.database)
+        except TargetError as error:
+            silent, why = silent + 1, error.sentence
+            if silent >= _SILENT_MAX:
+                return Watched(seconds=time.monotonic() - began, blind=why)
+            time.sleep(_LOOK_S)
+            continue
+        silent = 0
+        start = now if start is None or _began_anew(start, now) else start
+        seen = risen(start, now)
+        found = slower(before, seen)
+        tell(0, 0, f"watching {len(seen)} statements, {Seconds(max(0.0, round(left)))} to go")
+        if found and (both := last & {one.id for one in found}):
+            slow = tuple(one for one in found if one.id in both)
+            return Watched(seconds=time.monotonic() - began, statements=len(seen), slower=slow)
+        last = frozenset(one.id for one in found)
+    blind = "" if start is not None else why or "there was no time to look"
+    return Watched(seconds=time.monotonic() - began, statements=len(seen), blind=blind)
+
+
+def _began_anew(before: Mapping[int, Counter], now: Mapping[int, Counter]) -> bool:
+    """Whether somebody reset the statistics, or the server was started anew without them."""
+    return any(now[one].calls < before[one].calls for one in now if one in before)
+
+
+# --- Rules ---
+
+_CALLS_MIN = 20
+_SLOWER = 1.25
+_SLOWER_S = 100e-6
+
+
+def means(workload: Workload) -> dict[int, float]:
+    """Seconds of a call of each statement that was called often enough to say."""
+    return {one.id: one.mean_s for one in workload.statements if one.calls >= _CALLS_MIN}
+
+
+def risen(before: Mapping[int, Counter], now: Mapping[int, Counter]) -> dict[int, Counter]:
+    """What came since; of those that were called.
+
+    >>> risen({1: Counter(10, 1.0)}, {1: Counter(30, 2.0), 2: Counter(5, 0.5)})
+    {1: Counter(calls=20, seconds=1.0), 2: Counter(calls=5, seconds=0.5)}
+    """
+    nothing = Counter(0, 0.0)
+    rise = {
+        one: Counter(count.calls - before.get(one, nothing).calls, count.seconds - before.get(one, nothing).seconds)
+        for one, count in now.items()
+    }
+    return {one: count for one, count in rise.items() if count.calls > 0}
+
+
+def slower(before: Mapping[int, float], since: Mapping[int, Counter]) -> list[Slower]:
+    """The statements whose mean rose by a quarter, and by more than anybody's breath; the dearest first.
+
+    >>> [one.id for one in slower({1: 0.010, 2: 0.010, 3: 0.000_010}, {
+    ...     1: Counter(20, 0.26), 2: Counter(19, 1.9), 3: Counter(1000, 0.1), 4: Counter(99, 9.9)})]
+    [1]
+    """
+    found = [
+        Slower(one, before[one], count.seconds / count.calls, count.calls)
+        for one, count in since.items()
+        if one in before and count.calls >= _CALLS_MIN
+    ]
+    worse = [one for one in found if one.after_s > _SLOWER * one.before_s and one.after_s - one.before_s > _SLOWER_S]
+    return sorted(worse, key=lambda one: -(one.after_s - one.before_s) * one.calls)
+
+
+def told(one: Slower) -> str:
+    """What got slower, for a person.
+
+    >>> told(Slower(7, 0.010, 0.020, 40))
+    'statement 7 takes 20 ms, 10 ms before (100 % more, 40 calls)'
+    """
+    more = Ratio(round(one.after_s / one.before_s - 1, 2)) if one.before_s else "much"
+    return (
+        f"statement {one.id} takes {Seconds(round(one.after_s, 6))}, {Seconds(round(one.before_s, 6))} before "
+        f"({more} more, {one.calls:,.0f} calls)"
+    )
