@@ -115,12 +115,19 @@ class Sender:
             if message.id in self._underway:  # its lease ended while what came of it could not be recorded
                 return
             self._underway[message.id] = message.to
-        threading.Thread(target=self._carry, args=(message, page, stop), name=message.id, daemon=True).start()
+        try:
+            threading.Thread(target=self._carry, args=(message, page, stop), name=message.id, daemon=True).start()
+        except RuntimeError as error:  # no thread is to be had: its lease ends, and it is sent then
+            with self._turn:
+                del self._underway[message.id]
+            raise StateError(f"no message can be sent now: {error}", hint="see the limit of threads") from error
 
     def _carry(self, message: Message, page: Page | None, stop: threading.Event) -> None:
         try:
             outcome = None if outcomes.of_no_use(message, page) else self._attempt(message)
             self._record(message, page, outcome, stop)
+        except Exception as error:  # noqa: BLE001 - a mistake of ours is told; the lease ends, and it is tried again
+            self._say(f"{message.id}: what came of it cannot be recorded: {type(error).__name__}: {error}")
         finally:
             with self._turn:
                 del self._underway[message.id]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from email import message_from_bytes
@@ -255,6 +256,28 @@ def test_a_lease_of_the_dead_is_taken_over_and_a_crash_counts(
     assert found["poison/dana/0:chat"].state is MessageState.DEAD
     assert [one.id for one in seen.dead] == ["poison/dana/0:chat"]
     assert there.ids() == ["p1/r0s0/dana/0:chat"]
+
+
+def test_a_moment_without_threads_keeps_nobody_from_being_told(
+    opened: Callable[..., Records], there: Receiver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = platform(tmp_path, {"dana": [there.apprise("ok")]})
+    records = opened(manifest)
+    start, refused = threading.Thread.start, []
+
+    def starting(thread: threading.Thread) -> None:
+        if "/dana/" in thread.name and not refused:
+            refused.append(thread.name)
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", starting)
+    written(records, message("dana"))
+    with sending(records, manifest) as seen:
+        found = until(records, ended)
+    assert found["p1/r0s0/dana/0:chat"].state is MessageState.SENT
+    assert there.ids() == ["p1/r0s0/dana/0:chat"]
+    assert seen.told == ["no message can be sent now: can't start new thread; messages wait"]
 
 
 def test_a_courier_that_was_killed_is_replaced(there: Receiver) -> None:
