@@ -143,7 +143,6 @@ _NAMES_MAX = 10_000
 _SCANS_MIN = 100
 _SCANS_SHARE = 0.1
 _ASK_STANDBYS = "name each standby in platform.toml, and let nvcops connect to it"
-_READ = "GRANT pg_read_all_data TO the user of nvcops, or SELECT on its table"
 
 
 def findings(seen: Seen, manifest: Manifest, name: str) -> list[Finding]:
@@ -286,16 +285,14 @@ def bloat_finding(indexes: Sequence[Bloat], limits: DatabaseLimits) -> Finding:
     >>> [line(Bloat("s.i", "s.i", 2**30, 2**30 * full)).verdict.name for full in (0.51, 0.5, 0.1)]
     ['OK', 'WARNING', 'CRITICAL']
     >>> line(Bloat("s.i", "s.i", 2**20, 0.0)).verdict.name, line(Bloat("s.i", "s.i", 2**30)).observed
-    ('OK', 'none; of 1 it is not known: s.i')
+    ('OK', 'none; not known of 1 that we may not read: s.i')
     """
     waste = [one for one in indexes if one.wasted >= limits.index_bloat_min]
     worst = max(waste, key=lambda one: one.share, default=None)
     unjudged = [one.name for one in indexes if one.needed is None]
     if worst is None:
-        observed = "none" + (f"; of {len(unjudged)} it is not known: {listed(unjudged, 3)}" if unjudged else "")
-        return msgspec.structs.replace(
-            BLOAT.at_most(Ratio(0), limits.index_bloat, observed=observed), next_step=_READ if unjudged else ""
-        )
+        unknown_of = f"; not known of {len(unjudged)} that we may not read: {listed(unjudged, 3)}" if unjudged else ""
+        return BLOAT.at_most(Ratio(0), limits.index_bloat, observed=f"none{unknown_of}")
     share = Ratio(worst.share)
     means = "measured" if worst.measured else "estimated"
     observed = f"{share} of {Bytes(worst.bytes)} is air ({means})"

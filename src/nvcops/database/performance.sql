@@ -7,10 +7,11 @@ SELECT current_setting('server_version_num')::int AS number, pg_is_in_recovery()
 -- it, allowed where it is not for everybody. What the server's own files say is granted like one.
 SELECT
     e.extname AS name, n.nspname AS schema,
-    CASE e.extname
-        WHEN 'pg_stat_statements' THEN
+    CASE
+        WHEN NOT has_schema_privilege(n.oid, 'USAGE') THEN false
+        WHEN e.extname = 'pg_stat_statements' THEN
             coalesce(current_setting('shared_preload_libraries', true), '') LIKE '%pg_stat_statements%'
-        WHEN 'pgstattuple' THEN
+        WHEN e.extname = 'pgstattuple' THEN
             coalesce(has_function_privilege(to_regprocedure(format('%I.pgstatindex(regclass)', n.nspname)), 'EXECUTE'), false)
         ELSE true
     END AS loaded
