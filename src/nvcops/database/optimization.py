@@ -16,6 +16,7 @@ from nvcops.core.runs import Run, conduct
 from nvcops.core.target import Target
 from nvcops.core.units import Seconds
 from nvcops.core.workload import Statement
+from nvcops.database.altering import change
 from nvcops.database.copies import asked, clones_of, copied, discarded, weightiest, with_arguments
 from nvcops.database.hints import Aged, Hint, plan_hints, removal
 from nvcops.database.proposals import Churned, Kind, Proposal, Setting, Signs, described, proposals
@@ -188,13 +189,28 @@ def hint_findings(hints: Sequence[Hint]) -> list[Finding]:
 # --- Procedures ---
 
 
-@procedure("db-optimization", script="db_optimization.py", when="Fri 10:00", lock="database", needs=["backups"])
-def db_optimization(run: Run, target: Target) -> None:
+@procedure(
+    "db-optimization",
+    script="db_optimization.py",
+    when="Fri 10:00",
+    lock="database",
+    needs=["backups"],
+    approval=True,
+    approval_if="apply",
+)
+def db_optimization(  # noqa: D417 - its Args are the script's flags
+    run: Run, target: Target, *, apply: bool = False
+) -> None:
     """Measure on a restored copy which settings, pools and tables gain something under the last week's statements.
 
     Memory, planner costs, parallel workers, compression of the log, autovacuum and fillfactor of tables: each is tried
     before and after in turns, and recommended only where it gained 3 % or more in every round and no statement got
-    slower by a tenth. Nothing is recommended from a formula, and nothing of the live database is changed.
+    slower by a tenth. Nothing is recommended from a formula. Nothing of the live database is changed but with --apply,
+    when a second person has seen the gains: then its statements are watched, and all is taken back when one of them got
+    slower. What needs a restart is only told.
+
+    Args:
+        apply: change what gained something, watch it, and take it back when a statement gets slower
     """
     before = run.read(signs, target)
     if before.trouble:
@@ -207,7 +223,20 @@ def db_optimization(run: Run, target: Target) -> None:
         return
     seen = run.read(measured, target, run.id, run.started, found, list(before.aged))
     run.step("throw the copy away", discarded, target, run.id)
-    run.conclude(measured_findings(seen, before.signs, found), summary=_summary(seen, Seconds(copy.seconds)))
+    lines = measured_findings(seen, before.signs, found)
+    chosen = [one.proposal for one in best(seen.trials)]
+    if apply and chosen:
+        gains = "; ".join(f"{one.proposal.subject} = {one.proposal.to}: {told(one)}" for one in best(seen.trials))
+        run.approve("change", f"Change on the live database: {gains}")
+        lines = [_settled(line) for line in lines] + change(run, target, chosen)
+    run.conclude(lines, summary=_summary(seen, Seconds(copy.seconds)))
+
+
+def _settled(line: Finding) -> Finding:
+    """A gain that is being taken asks nobody any more."""
+    if line.check != GAIN.name:
+        return line
+    return msgspec.structs.replace(line, verdict=Verdict.OK, next_step="")
 
 
 def _summary(seen: Measured, restored: Seconds) -> str:
