@@ -7,6 +7,7 @@ import datetime as dt
 import msgspec
 
 from nvcops.core.alerts import ALERTNAME, Category
+from nvcops.core.incidents import IncidentAlert
 from nvcops.core.manifest import Manifest
 from nvcops.core.oncall import Message, Page
 from nvcops.core.records import Reading
@@ -15,6 +16,7 @@ from nvcops.oncall.rotation import on_call, standing_overrides
 from nvcops.oncall.texts import moment
 
 _SHOWN_MAX = 5
+UNANSWERED, UNHEARD = "PageUnanswered", "PageReachesNobody"
 
 
 class Concern(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,6 +42,7 @@ def _concern(name: str, category: Category, summary: str, starts: dt.datetime, *
 def _pages(reading: Reading, manifest: Manifest) -> list[Concern]:
     """Pages at the end of their policy, and pages of which nobody was sent a word."""
     waiting = reading.find(Page, resolved__isnull=True, acknowledged__isnull=True, order="opened", limit=PAGES_MAX)
+    waiting = _of_others(reading, waiting)
     unanswered = [page for page in waiting if page.next is None]
     reached = {message.page for message in reading.find(Message, page__in=[page.id for page in waiting])}
     unheard = [page for page in waiting if page.id not in reached]
@@ -47,11 +50,23 @@ def _pages(reading: Reading, manifest: Manifest) -> list[Concern]:
     return [
         _concern(name, Category.CRITICAL, f"{sentence}: {_listed(pages, zone)}", pages[0].opened)
         for name, sentence, pages in (
-            ("PageUnanswered", "nobody answers, and everybody was asked", unanswered),
-            ("PageReachesNobody", "there is nobody to ask", unheard),
+            (UNANSWERED, "nobody answers, and everybody was asked", unanswered),
+            (UNHEARD, "there is nobody to ask", unheard),
         )
         if pages
     ]
+
+
+def _of_others(reading: Reading, pages: list[Page]) -> list[Page]:
+    """Those that are not about these concerns themselves: what is only said of its own page would never be over."""
+    numbers = [page.incident for page in pages if page.incident is not None]
+    names: dict[int, set[str]] = {}
+    for alert in reading.find(IncidentAlert, incident__in=numbers, ends__isnull=True) if numbers else ():
+        names.setdefault(alert.incident, set()).add(alert.name)
+    own = {UNANSWERED, UNHEARD}
+    about_own = {number for number, found in names.items() if found <= own}
+    marks = [f'{ALERTNAME}="{name}"' for name in own]
+    return [p for p in pages if p.incident not in about_own and not any(mark in p.about for mark in marks)]
 
 
 def _listed(pages: list[Page], zone: str) -> str:

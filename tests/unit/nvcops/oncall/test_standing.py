@@ -11,6 +11,7 @@ import msgspec
 from desk import MemoryDesk, MemoryRecords
 from nvcops.core.alerts import Category, Matcher, Silence
 from nvcops.core.checks import Verdict
+from nvcops.core.incidents import IncidentAlert
 from nvcops.core.manifest import Manifest
 from nvcops.core.oncall import Beat, Message, Page
 from nvcops.oncall import concerns, deadman, directory, handover, paging
@@ -42,6 +43,26 @@ def test_a_page_that_nobody_answers_is_one_alert_until_somebody_does(
     for about in ("a", "b"):
         paging.acknowledge(desk, about=about, person="dana", at=later, manifest=manifest)
     assert names(desk, manifest, later) == []
+
+
+def test_the_page_of_an_unanswered_page_does_not_keep_itself_alive(
+    desk: MemoryDesk, make: Any, monday: dt.datetime
+) -> None:
+    manifest = make('[[oncall.policies]]\nname = "p"\nsteps = [{ person = "dana" }]\nrepeat = 0\n')
+    page(desk, manifest, monday, "a")
+    page(desk, manifest, monday, '{}:{alertname="PageUnanswered"}')
+    said = {"policy": "", "category": Category.CRITICAL, "summary": "nobody answers", "body": ""}
+    paging.begin(desk, manifest=manifest, about="incident/1", at=monday, incident=1, **said)
+    alert = {"incident": 1, "fingerprint": "f", "category": "critical", "labels": {}, "summary": "", "starts": monday}
+    desk.put(IncidentAlert(key="1/f", name="PageUnanswered", **alert))
+    later = monday + dt.timedelta(minutes=5)
+    paging.advance(desk, manifest=manifest, at=later)
+    (concern,) = concerns.concerns(desk, manifest=manifest, at=later)
+    assert concern.summary.count("fails") == 1
+    paging.acknowledge(desk, about="a", person="dana", at=later, manifest=manifest)
+    assert names(desk, manifest, later) == []
+    desk.put(IncidentAlert(key="1/g", name="ProbeDown", **alert))
+    assert names(desk, manifest, later) == ["PageUnanswered"], "an incident of something else beside it is one of those"
 
 
 def test_a_page_without_anybody_to_ask_and_a_rotation_without_anybody_are_alerts(
