@@ -12,10 +12,10 @@ from typing import Any
 
 import uvicorn
 
+from nvcops.console.connections import REQUEST_S_MAX, Connection
 from nvcops.console.served import Served, serve_now
 from nvcops.core.errors import StateError
 
-_REQUEST_S_MAX = 30.0
 _AT_ONCE_MAX = 200
 _BACKLOG = 128
 _STOP_S_MAX = 3
@@ -62,11 +62,11 @@ def application(platform: Served) -> Callable[[Scope, Receive, Send], Awaitable[
             await send(message)
 
         try:
-            async with asyncio.timeout(_REQUEST_S_MAX):
+            async with asyncio.timeout(REQUEST_S_MAX):
                 await inner(scope, coming, sending)
         except TimeoutError:
             if not begun:
-                await _refuse(send, 408, f"the request took longer than {_REQUEST_S_MAX:.0f} s")
+                await _refuse(send, 408, f"the request took longer than {REQUEST_S_MAX:.0f} s")
         if coming.exceeded and not begun:
             await _refuse(send, 413, f"the body has more than {most} bytes")
 
@@ -129,11 +129,11 @@ def serve(platform: Served, stop: threading.Event) -> None:
             uvicorn.Config(
                 application(platform),
                 lifespan="off",
+                http=Connection,
                 log_config=None,
                 access_log=False,
                 server_header=False,
                 limit_concurrency=_AT_ONCE_MAX,
-                timeout_keep_alive=10,
                 timeout_graceful_shutdown=_STOP_S_MAX,
             )
         )

@@ -17,11 +17,18 @@ _RETRY_AFTER_S = 5
 
 
 class Token(HttpBearer):
-    """`Authorization: Bearer ...`: the token of [alerts] token_file; nobody is asked where there is none."""
+    """`Authorization: Bearer ...`: the token of [alerts] token_file; where there is none, no program is asked.
+
+    A page that somebody's browser shows is no program: it may be anybody's, and could acknowledge what it never saw.
+    """
 
     def __call__(self, request: HttpRequest) -> object:
         """Whether the request may go on."""
-        return super().__call__(request) if served().token else True
+        if served().token:
+            return super().__call__(request)
+        if "Origin" in request.headers or request.headers.get("Sec-Fetch-Site", "none") != "none":
+            raise NotAllowed("a page in a browser asks without a token", hint="[alerts] token_file names one")
+        return True
 
     def authenticate(self, request: HttpRequest, token: str) -> object:
         """Whether it is the token, in a time that tells nothing of how much of it was right."""

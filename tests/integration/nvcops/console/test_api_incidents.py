@@ -110,3 +110,12 @@ def test_a_silence_without_a_zone_is_refused(opened: Opened) -> None:
     said = {"matchers": matchers, "startsAt": "2026-01-01T00:00:00", "endsAt": "2126-01-01T00:00:00"}
     answer = opened().client.post("/api/v2/silences", json={**said, "createdBy": "dana", "comment": "x"})
     assert answer.status_code == 422
+
+
+@pytest.mark.parametrize("headers", [{"Origin": "https://evil.example"}, {"Sec-Fetch-Site": "cross-site"}])
+def test_a_page_in_somebodys_browser_decides_nothing(opened: Opened, headers: dict[str, str]) -> None:
+    client = opened().client
+    where = f"/v1/incidents/{declared(client)}"
+    sent = client.post(f"{where}/ack", content=b'{"person": "dana"}', headers={"Content-Type": "text/plain", **headers})
+    assert sent.status_code == 403
+    assert client.get(where).json()["incident"]["acknowledged"] is None
