@@ -117,7 +117,6 @@ _DANGERS: Mapping[str, tuple[tuple[str, ...], Verdict, str]] = {
     "allow_system_table_mods": (("on",), Verdict.CRITICAL, "anybody's mistake reaches the catalogue"),
     "session_replication_role": (("replica", "local"), Verdict.CRITICAL, "triggers and foreign keys do not act"),
     "data_sync_retry": (("on",), Verdict.CRITICAL, "what the kernel lost is taken for written"),
-    "autovacuum": (("off",), Verdict.CRITICAL, "tables bloat until the transaction ids run out"),
     "track_counts": (("off",), Verdict.CRITICAL, "autovacuum is blind"),
     "wal_level": (("minimal",), Verdict.CRITICAL, "neither standby nor backup can follow"),
     "track_activities": (("off",), Verdict.WARNING, "nobody sees who does what"),

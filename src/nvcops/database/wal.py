@@ -33,12 +33,23 @@ class Blocks(msgspec.Struct, frozen=True):
 
 
 class Checkpoints(msgspec.Struct, frozen=True):
-    """How many came in time and how many were requested, in how many seconds; one is due each `timeout_s`."""
+    """How many came in time and how many were requested, in how many seconds; one is due each `timeout_s`.
+
+    One is requested when a third to a half of `wal_max` was written since the last; besides, people ask for one, and
+    backups, and CREATE and DROP DATABASE.
+    """
 
     timed: float
     requested: float
     seconds: float
     timeout_s: float
+    wal_bytes: float
+    wal_max: float
+
+    @property
+    def for_wal(self) -> float:
+        """As many of the requested ones as the WAL explains that was written."""
+        return min(self.requested, 3 * self.wal_bytes / max(self.wal_max, 1.0))
 
 
 class WalSize(msgspec.Struct, frozen=True):
@@ -161,7 +172,7 @@ TEMPORARY = Check(
 ROLLBACKS = Check("database.rollbacks", "Transactions rolled back", "the server's log and the service's say what fails")
 CHECKS = (CACHE_HIT, CHECKPOINTS, WAL_SIZE, ARCHIVER, SLOT_LEFT, SYNCHRONOUS, CONFLICTS, TEMPORARY, ROLLBACKS)
 _BLOCKS_MIN = 1_000
-_REQUESTED_MIN = 20  # backups and people ask for one too
+_REQUESTED_MIN = 20
 _TRANSACTIONS_MIN = 1_000
 _HOUR_S = 3600.0
 
@@ -207,19 +218,23 @@ def cache_hit_finding(blocks: Blocks | None, limits: Limits) -> Finding:
 def checkpoints_finding(seen: Checkpoints | None, limits: DatabaseLimits) -> Finding:
     """Checkpoints that came before their time: each has whole pages written into the WAL again, and the disk is busy.
 
-    Only where they come more often than one each checkpoint_timeout: a few that backups ask for are none of this.
+    Only where they come more often than one each checkpoint_timeout, and for the WAL: what a backup asks for is not meant.
 
-    >>> def verdict(timed, requested, hours): return checkpoints_finding(
-    ...     Checkpoints(timed, requested, hours * 3600, 300), DatabaseLimits()).verdict.name
+    >>> def verdict(timed, requested, hours, wal=1e9):
+    ...     seen = Checkpoints(timed, requested, hours * 3600, 300, wal_bytes=wal, wal_max=1e6)
+    ...     return checkpoints_finding(seen, DatabaseLimits()).verdict.name
     >>> verdict(20, 20, 1), verdict(21, 20, 1), verdict(0, 20, 1), verdict(0, 19, 1), verdict(0, 20, 2)
     ('WARNING', 'OK', 'CRITICAL', 'OK', 'OK')
+    >>> verdict(0, 20, 1, wal=6e6)
+    'OK'
     """
     if seen is None:
         return CHECKPOINTS.unknown("the server did not say")
-    share = seen.requested / max(seen.requested + seen.timed, 1.0)
-    rare = seen.requested < _REQUESTED_MIN or seen.requested * seen.timeout_s < seen.seconds
+    requested = seen.for_wal
+    rare = requested < _REQUESTED_MIN or requested * seen.timeout_s < seen.seconds
+    share = Ratio(0 if rare else requested / (requested + seen.timed))
     observed = f"{Count(seen.requested)} requested, {Count(seen.timed)} in time, in {Seconds(seen.seconds)}"
-    return CHECKPOINTS.at_most(Ratio(0 if rare else share), limits.checkpoints_requested, observed=observed)
+    return CHECKPOINTS.at_most(share, limits.checkpoints_requested, observed=observed)
 
 
 def wal_size_finding(seen: WalSize | None, limits: DatabaseLimits) -> Finding:

@@ -13,7 +13,9 @@ SELECT blks_hit::float8 AS hit, blks_read::float8 AS read FROM pg_stat_database 
 SELECT
     num_timed::float8 AS timed, num_requested::float8 AS requested,
     extract(epoch FROM clock_timestamp() - stats_reset)::float8 AS seconds,
-    (SELECT setting::float8 FROM pg_settings WHERE name = 'checkpoint_timeout') AS timeout_s
+    (SELECT setting::float8 FROM pg_settings WHERE name = 'checkpoint_timeout') AS timeout_s,
+    (SELECT wal_bytes::float8 FROM pg_stat_wal) AS wal_bytes,
+    (SELECT setting::float8 * 1048576 FROM pg_settings WHERE name = 'max_wal_size') AS wal_max
 FROM pg_stat_checkpointer;
 
 -- name: checkpoints_older
@@ -21,7 +23,9 @@ FROM pg_stat_checkpointer;
 SELECT
     checkpoints_timed::float8 AS timed, checkpoints_req::float8 AS requested,
     extract(epoch FROM clock_timestamp() - stats_reset)::float8 AS seconds,
-    (SELECT setting::float8 FROM pg_settings WHERE name = 'checkpoint_timeout') AS timeout_s
+    (SELECT setting::float8 FROM pg_settings WHERE name = 'checkpoint_timeout') AS timeout_s,
+    (SELECT wal_bytes::float8 FROM pg_stat_wal) AS wal_bytes,
+    (SELECT setting::float8 * 1048576 FROM pg_settings WHERE name = 'max_wal_size') AS wal_max
 FROM pg_stat_bgwriter;
 
 -- name: wal_size
