@@ -18,6 +18,7 @@ from nvcops.database.writes import Writes, cost_of_writes, indexes_by_table
 
 WIDTH_MAX = 4  # columns of an index
 _STEPS_MAX = 500
+_SWAPS_MAX = 3
 _GAIN_MIN = 0.0005  # of the whole cost: less is below what a planner knows
 Chosen = frozenset[IndexKey]
 
@@ -50,8 +51,13 @@ class Costs:
 
     def total(self, chosen: Chosen) -> float:
         """Reads by their calls, and writes."""
-        reads = sum(self.weighted(statement, chosen) for statement in self.statements)
-        return reads + sum(self.write_cost(table, indexes) for table, indexes in indexes_by_table(chosen).items())
+        return self.reads(chosen) + sum(
+            self.write_cost(table, indexes) for table, indexes in indexes_by_table(chosen).items()
+        )
+
+    def reads(self, chosen: Chosen) -> float:
+        """What the statements cost, writes left out."""
+        return sum(self.weighted(statement, chosen) for statement in self.statements)
 
     def weighted(self, statement: Statement, chosen: Chosen) -> float:
         """All calls of a statement. Only indexes that begin with a column of its own can matter to it."""
@@ -136,11 +142,18 @@ def _begun(column: str, searched_columns: Collection[str], named: Collection[str
         yield (column, *rest)
 
 
-def searched(costs: Costs, candidates: Candidates, budget: int, out_of_time: Callable[[], bool]) -> Chosen:
+def searched(
+    costs: Costs,
+    candidates: Candidates,
+    budget: int,
+    out_of_time: Callable[[], bool],
+    begin: Chosen = frozenset(),
+    without: Chosen = frozenset(),
+) -> Chosen:
     """The indexes that save most within a budget of bytes; what was found so far when the time is over."""
-    chosen = grown(costs, candidates, budget, frozenset(), out_of_time)
-    for _ in range(3):
-        better = swapped(costs, candidates, budget, chosen, out_of_time)
+    chosen = grown(costs, candidates, budget, begin, out_of_time, without)
+    for _ in range(_SWAPS_MAX):
+        better = swapped(costs, candidates, budget, chosen, out_of_time, without)
         if better == chosen:
             break
         chosen = better
@@ -183,14 +196,19 @@ def grown(
 
 
 def swapped(
-    costs: Costs, candidates: Candidates, budget: int, chosen: Chosen, out_of_time: Callable[[], bool]
+    costs: Costs,
+    candidates: Candidates,
+    budget: int,
+    chosen: Chosen,
+    out_of_time: Callable[[], bool],
+    without: Chosen = frozenset(),
 ) -> Chosen:
     """The best choice that differs by one index removed, and its bytes used otherwise."""
     best, least = chosen, costs.total(chosen)
     for index in sorted(chosen):
         if out_of_time():
             break
-        other = grown(costs, candidates, budget, chosen - {index}, out_of_time, frozenset({index}))
+        other = grown(costs, candidates, budget, chosen - {index}, out_of_time, without | {index})
         if costs.total(other) < least * (1 - _GAIN_MIN):
             best, least = other, costs.total(other)
     return best

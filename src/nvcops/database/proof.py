@@ -100,6 +100,38 @@ class Trial:
                     found[timing.id] = _added(found[timing.id], timing, shown=side)
         return found
 
+    def slower(
+        self, statements: Sequence[Statement], hidden: Collection[Name], shown: Collection[Name], rounds: int
+    ) -> dict[int, Compared]:
+        """The statements that are slower with the second choice, and are so when measured twice as often again."""
+        first = self.compared(statements, hidden, shown, rounds)
+        return self.confirmed(statements, first, hidden, shown, 2 * rounds)
+
+    def confirmed(
+        self,
+        statements: Sequence[Statement],
+        first: Mapping[int, Compared],
+        hidden: Collection[Name],
+        shown: Collection[Name],
+        rounds: int,
+    ) -> dict[int, Compared]:
+        """Of the statements that may be slower, those that are when they are measured again; all rounds count."""
+        suspects = [statement for statement in statements if may_be_slower(first[statement.id])]
+        again = self.compared(suspects, hidden, shown, rounds)
+        both = {one.id: together(first[one.id], again[one.id]) for one in suspects}
+        return {number: seen for number, seen in both.items() if is_slower(seen)}
+
+    def there(self, indexes: Collection[Name]) -> set[Name]:
+        """Those of the indexes that are on the copy, and valid."""
+        asked = sorted(indexes)
+        names = {"schemas": [schema for schema, _ in asked], "names": [name for _, name in asked]}
+        return {(row["schema"], row["name"]) for row in self.copy.rows(QUERIES["built"], names) if row["valid"]}
+
+    def release(self, index: Name) -> None:
+        """An index that is not on trial any more, and is seen as before."""
+        self.show({index})
+        self.forget(index)
+
     def concerned(self, used: Mapping[int, Used], shown: Collection[Name]) -> set[int]:
         """The statements that these indexes can make quicker or slower."""
         tables = {self._tables[name] for name in shown}
@@ -120,6 +152,14 @@ def _added(before: Compared, timing: Timing, *, shown: bool) -> Compared:
         return msgspec.structs.replace(before, shown_s=before.shown_s + mean, shown_stopped=stopped, trouble=trouble)
     stopped = before.hidden_stopped or timing.stopped
     return msgspec.structs.replace(before, hidden_s=before.hidden_s + mean, hidden_stopped=stopped, trouble=trouble)
+
+
+def begin(copy: Copy) -> Trial:
+    """A trial on a copy that is as the backup was: what one that was killed has made and hidden is put right."""
+    if not copy.rows(QUERIES["remembered"])[0]["begun"]:
+        copy.execute("CREATE SCHEMA IF NOT EXISTS nvcops_trial", QUERIES["remember"])
+    copy.execute(QUERIES["show_found"], *(row["drop"] for row in copy.rows(QUERIES["made_since"])))
+    return Trial(copy)
 
 
 def build(copy: Copy, sql: str, name: Name, drop: str) -> tuple[int, float]:
@@ -143,6 +183,7 @@ def _literal(text: str) -> str:
 # --- Rules ---
 
 SLOWED = 1.10  # slower than that by an index, and the index goes
+SUSPECT = 1.05
 QUICKER = 0.95
 NOISE_S = 0.0001  # a difference below is nobody's
 
@@ -165,6 +206,22 @@ def is_slower(compared: Compared) -> bool:
     True
     """
     return _differs(compared.hidden_s, compared.shown_s, SLOWED)
+
+
+def may_be_slower(compared: Compared) -> bool:
+    """Whether it is worth to be measured again."""
+    if not compared.hidden_s or not compared.shown_s:
+        return False
+    return min(compared.shown_s) > SUSPECT * min(compared.hidden_s) or statistics.median(
+        compared.shown_s
+    ) > SUSPECT * statistics.median(compared.hidden_s)
+
+
+def together(first: Compared, again: Compared) -> Compared:
+    """Two measurements as one."""
+    return msgspec.structs.replace(
+        first, hidden_s=first.hidden_s + again.hidden_s, shown_s=first.shown_s + again.shown_s
+    )
 
 
 def is_quicker(compared: Compared) -> bool:

@@ -11,7 +11,7 @@ from nvcops.core.errors import TargetError
 from nvcops.core.progress import tell
 from nvcops.core.units import Bytes, Seconds
 from nvcops.core.workload import IndexKey, Statement
-from nvcops.database.proof import Compared, Name, Trial, Used, build, gains, is_slower
+from nvcops.database.proof import Compared, Name, Trial, Used, build, gains
 
 ROUNDS = 3
 _TURNS_MAX = 30
@@ -71,10 +71,12 @@ class Prover:
         return [msgspec.structs.replace(one, saved_s=saved[name]) for name, one in shown.items()]
 
     def _all_built(self, keys: Sequence[IndexKey]) -> dict[Name, Built]:
-        """Each index built, unless it cannot be or no plan uses it."""
+        """Each index built, unless it cannot be or no plan uses it; those that are not asked for any more are gone."""
+        for key in self.built.keys() - set(keys):
+            self._remove(key)
         for number, key in enumerate(keys, 1):
             if key not in self.built:
-                tell(number, len(keys), f"building {key.title}")
+                tell(0, 0, f"building {key.title} ({number} of {len(keys)})")
                 self._build(key)
         shown = {_name(key): self.built[key] for key in keys if key in self.built}
         plans = self.trial.used(self.statements, shown)
@@ -102,23 +104,24 @@ class Prover:
         saved: Mapping[Name, float],
     ) -> dict[Name, str]:
         """Of each statement that is slower, and so again when measured twice as often, the least useful index."""
-        slow = [statement for statement in measured if is_slower(compared[statement.id])]
-        again = self.trial.compared(slow, (), set(shown), 2 * self.rounds)
+        slow = self.trial.confirmed(measured, compared, (), set(shown), 2 * self.rounds)
         out: dict[Name, str] = {}
-        for statement in slow:
-            if is_slower(again[statement.id]) and not out.keys() & self.trial.culprits(used[statement.id], shown):
-                suspects = sorted(self.trial.culprits(used[statement.id], shown), key=lambda name: (saved[name], name))
-                seen = again[statement.id]
-                why = f"it slows statement {statement.id} from {_best(seen.hidden_s)} to {_best(seen.shown_s)}"
+        for number, seen in slow.items():
+            suspects = sorted(self.trial.culprits(used[number], shown), key=lambda name: (saved[name], name))
+            if not out.keys() & set(suspects):
+                why = f"it slows statement {number} from {_best(seen.hidden_s)} to {_best(seen.shown_s)}"
                 out.update(dict.fromkeys(suspects[:1], why))
         return out
 
     def _reject(self, built: Built, why: str) -> None:
         """It goes from the copy too: room, and what writes pay, are others' then."""
         self.rejected.append(Rejected(index=built.index, why=why, bytes=built.bytes))
-        self.trial.forget(_name(built.index))
-        del self.built[built.index]
-        self.trial.copy.execute(built.index.drop(concurrently=False))
+        self._remove(built.index)
+
+    def _remove(self, key: IndexKey) -> None:
+        self.trial.forget(_name(key))
+        del self.built[key]
+        self.trial.copy.execute(key.drop(concurrently=False))
 
 
 # --- Rules ---
