@@ -18,7 +18,8 @@ SELECT name, share, age FROM (
 
 -- name: parents
 -- Partitioned tables, which autovacuum never analyses: how many partitions they have, how long ago they were analysed
--- (NULL: never since the counters began), and whether any partition was analysed since, as one is that changes.
+-- (NULL: never since the counters began), and whether a partition was analysed since, as one is that changes. Those that
+-- were analysed with it were so a moment later.
 SELECT
     format('%I.%I', n.nspname, p.relname) AS name, tree.partitions,
     extract(epoch FROM clock_timestamp() - tree.parent)::float8 AS analyzed_s,
@@ -28,8 +29,9 @@ CROSS JOIN LATERAL (
     SELECT
         count(*) FILTER (WHERE t.isleaf)::int AS partitions,
         pg_stat_get_last_analyze_time(p.oid) AS parent,
-        max(greatest(pg_stat_get_last_analyze_time(t.relid), pg_stat_get_last_autoanalyze_time(t.relid)))
-            FILTER (WHERE t.isleaf) AS newest
+        max(greatest(
+            pg_stat_get_last_analyze_time(t.relid) - interval '10 minutes', pg_stat_get_last_autoanalyze_time(t.relid)
+        )) FILTER (WHERE t.isleaf) AS newest
     FROM pg_partition_tree(p.oid) t
 ) tree
 WHERE p.relkind = 'p' AND NOT p.relispartition AND p.relpersistence <> 't'
@@ -39,7 +41,9 @@ ORDER BY tree.parent NULLS FIRST, 1 LIMIT 200;
 -- What a stopped REINDEX CONCURRENTLY left: indexes that no query may use and every write keeps up to date.
 SELECT format('%I.%I', n.nspname, c.relname) AS name
 FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE NOT i.indisvalid AND c.relkind = 'i' AND c.relname ~ '_cc(new|old)[0-9]*$' ORDER BY 1 LIMIT 100;
+WHERE NOT i.indisvalid AND c.relkind = 'i' AND c.relname ~ '_cc(new|old)[0-9]*$'
+    AND n.nspname <> 'pg_toast'  -- where nobody but a superuser reaches it
+ORDER BY 1 LIMIT 100;
 
 -- name: invalid
 -- Indexes that no query may use because their making was stopped, each with the bytes that it has.
@@ -52,13 +56,13 @@ ORDER BY 1 LIMIT 100;
 
 -- name: table
 -- The table that is asked for by its name, with the schema where it does not stand in public.
-SELECT format('%I.%I', n.nspname, c.relname) AS name
+SELECT quote_ident(n.nspname) || '.' || quote_ident(c.relname) AS name
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.oid = to_regclass(%(name)s) AND c.relkind IN ('r', 'p', 'm');
 
 -- name: indexes_of
 -- All indexes of a table that can be built anew, each with the bytes that it has.
-SELECT format('%I.%I', n.nspname, c.relname) AS name, c.relpages * 8192.0::float8 AS bytes
+SELECT quote_ident(n.nspname) || '.' || quote_ident(c.relname) AS name, c.relpages * 8192.0::float8 AS bytes
 FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE i.indrelid = to_regclass(%(name)s) AND NOT i.indisexclusion ORDER BY c.relpages DESC, 1 LIMIT 100;
 

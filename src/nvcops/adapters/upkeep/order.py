@@ -22,6 +22,7 @@ _REINDEX = re.compile(r"^\s*REINDEX\b", re.IGNORECASE)
 _PATIENCE_S = 60.0  # CONCURRENTLY waits for transactions that began before it: that queues nobody up
 _TRANSACTIONS = ("virtualxid", "transactionid")
 _CLEARING_S = 120.0
+_SLACK_S = 5.0  # we end it ourselves and say why; the server does where we cannot
 _MARGIN_S = 0.4  # two looks: it is cancelled before the limit, not after it
 _OUTCOMES = {End.DONE: Outcome.DONE, End.STOPPED: Outcome.STOPPED, End.REFUSED: Outcome.REFUSED}
 
@@ -95,7 +96,7 @@ class Carrying:
             title=self.order.title,
             settings=settings,
             lock_s=max(self.guard.lock, _PATIENCE_S) if concurrently else self.guard.lock,
-            deadline_s=self._left_s() if guarded else _CLEARING_S,
+            deadline_s=_SLACK_S + (self._left_s() if guarded else _CLEARING_S),
             judge=self._must_end if guarded else self._must_wait,
         )
         ended = await statement.carried_out()
