@@ -6,6 +6,8 @@ Alertmanager, or through an Alertmanager that routes to us.
 
 from __future__ import annotations
 
+import hashlib
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,6 +24,7 @@ from nvcops.core.watch import WATCHED, Probe
 
 WEBHOOK = "/v1/webhook/alertmanager"
 _OPENSLO = "openslo/v1"
+_LABEL_MAX = 63
 _REPEAT_MIN = Seconds(10)
 
 
@@ -101,7 +104,7 @@ def openslo(manifest: Manifest) -> str:
         {
             "apiVersion": _OPENSLO,
             "kind": "Service",
-            "metadata": {"name": name},
+            "metadata": {"name": label(name)},
             "spec": {"description": f"{name} of {manifest.platform.title}, at {services[name].url}"},
         }
         for name in services
@@ -125,20 +128,41 @@ def _data_source(manifest: Manifest) -> dict[str, Any]:
 
 
 def _source(manifest: Manifest) -> str:
-    return f"{manifest.platform.name}-prometheus"
+    return label(manifest.platform.name, "prometheus")
+
+
+def label(*parts: str) -> str:
+    """A name as OpenSLO has them, a label of the DNS: what is too long ends with a digest.
+
+    >>> label("bank.api", "errors"), len(label("x" * 60, "errors"))
+    ('bank-api-errors', 63)
+    """
+    name = "-".join(parts).replace(".", "-").strip("-")
+    if len(name) <= _LABEL_MAX:
+        return name
+    return f"{name[: _LABEL_MAX - 9].rstrip('-')}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
+def shorthand(span: float) -> str:
+    """A duration in seconds as OpenSLO has them: a number of days, hours or minutes; of less than a minute, one.
+
+    >>> shorthand(28 * 86400), shorthand(36 * 3600), shorthand(5400), shorthand(90)
+    ('28d', '36h', '90m', '2m')
+    """
+    return duration(max(math.ceil(span / 60), 1) * 60)
 
 
 def _slo(objective: ObjectiveEntry, service: ServiceEntry, manifest: Manifest) -> dict[str, Any]:
-    name = f"{objective.service}-{objective.name}"
+    name = label(objective.service, objective.name)
     return {
         "apiVersion": _OPENSLO,
         "kind": "SLO",
         "metadata": {"name": name, "displayName": f"{objective.service}: {objective.name}"},
         "spec": {
             "description": f"{objective.target} of what is counted is good ({objective.indicator}).",
-            "service": objective.service,
+            "service": label(objective.service),
             "indicator": {"metadata": {"name": name}, "spec": {"ratioMetric": _ratio(objective, service, manifest)}},
-            "timeWindow": [{"duration": duration(objective.window), "isRolling": True}],
+            "timeWindow": [{"duration": shorthand(objective.window), "isRolling": True}],
             "budgetingMethod": "Occurrences",
             "objectives": [{"displayName": objective.name, "target": float(objective.target)}],
             "alertPolicies": [_policy(name, rule) for rule in rules_of(manifest) if _burns(rule, objective)],
@@ -165,8 +189,8 @@ def _policy(name: str, rule: Rule) -> dict[str, Any]:
     """OpenSLO has one window for each condition: the long one. That it goes on is said by the short one, in ours."""
     factor = float(rule.labels[BURN])
     window = next(window for window in BURN_WINDOWS if window.factor == factor)
-    title = f"{name}-burn-{rule.labels['burn']}".replace(".", "-")
-    condition = {"kind": "burnrate", "threshold": factor}
+    title = label(name, "burn", rule.labels[BURN])
+    condition = {"kind": "burnrate", "op": "gt", "threshold": factor, "lookbackWindow": shorthand(window.long)}
     return {
         "kind": "AlertPolicy",
         "metadata": {"name": title},
@@ -182,7 +206,7 @@ def _policy(name: str, rule: Rule) -> dict[str, Any]:
                     "spec": {
                         "description": rule.annotations["description"],
                         "severity": rule.category.value,
-                        "condition": {**condition, "lookbackWindow": duration(window.long), "alertAfter": "0m"},
+                        "condition": condition,
                     },
                 }
             ],
