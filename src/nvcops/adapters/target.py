@@ -35,7 +35,7 @@ from nvcops.adapters.upkeep import open_upkeep
 from nvcops.adapters.valkey import ValkeyServer
 from nvcops.core.backups import Backups
 from nvcops.core.cluster import Control
-from nvcops.core.manifest import Manifest, ProxyEntry
+from nvcops.core.manifest import DatabaseEntry, Manifest, ProxyEntry
 from nvcops.core.target import Database, Metrics, Target
 
 
@@ -65,7 +65,7 @@ def connect(manifest: Manifest) -> Target:
         clones=open_clones(manifest) if manifest.backups else None,
         upkeep=open_upkeep(manifest, cluster) if manifest.database and manifest.database.upkeep else None,
         cluster=cluster,
-        statements=StatementHistory(statement_store(manifest), database) if database else None,
+        statements=_statements(manifest, database) if database else None,
         clients=_clients(manifest, cluster),
         ledger=_ledger(manifest, cluster),
         records=LaterRecords(manifest),
@@ -135,10 +135,18 @@ def _ledger(manifest: Manifest, cluster: GuardedPatroni | None) -> LedgerFile | 
 
 def _books(manifest: Manifest, cluster: GuardedPatroni | None) -> Database | None:
     """The primary, asked by the role that takes backups: it may read all tables, which ours may not."""
-    entry, reader = manifest.database, manifest.backups
+    entry = manifest.database
     if entry is None:
         return None
-    servers: dict[str, Database] = {
+    servers = _readers(manifest, entry)
+    primary = servers[entry.primary.name]
+    return PrimaryNow(Roles(cluster, servers, entry.primary.name)) if cluster else primary
+
+
+def _readers(manifest: Manifest, entry: DatabaseEntry) -> dict[str, Database]:
+    """The servers by name, asked by the role that takes backups, where there is one."""
+    reader = manifest.backups
+    return {
         server.name: replace(
             PostgresServer.of(entry, server),
             user=reader.user,
@@ -148,8 +156,13 @@ def _books(manifest: Manifest, cluster: GuardedPatroni | None) -> Database | Non
         else PostgresServer.of(entry, server)
         for server in (entry.primary, *entry.standbys)
     }
-    primary = servers[entry.primary.name]
-    return PrimaryNow(Roles(cluster, servers, entry.primary.name)) if cluster else primary
+
+
+def _statements(manifest: Manifest, database: Database) -> StatementHistory:
+    """The history; plans need the tables' privileges, and are no work for the primary where a standby answers."""
+    entry = manifest.database
+    servers = list(_readers(manifest, entry).values()) if entry else []
+    return StatementHistory(statement_store(manifest), database, (*servers[1:], *servers[:1]))
 
 
 def _metrics(manifest: Manifest) -> Metrics:

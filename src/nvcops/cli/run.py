@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,13 @@ from nvcops.cli.people import person_options, signer_of
 from nvcops.cli.progress import Progress
 from nvcops.cli.show import finish
 from nvcops.core import procedures
+from nvcops.core.checks import Verdict
 from nvcops.core.errors import NotFoundError, UsageError
 from nvcops.core.procedures import Option, Procedure
+from nvcops.core.runs import RunRecord
+
+_LOOK_EVERY_S = 2.0
+_LOOKS_MAX = 5_000  # three hours: nobody looks at it any more
 
 
 class RunGroup(click.Group):
@@ -79,11 +86,34 @@ def _run(
     signer = signer_of(manifest, person, key) if person or entry.asks_approval(options) else None
     if as_json and wait:
         raise UsageError("--json does not wait for people", hint="`nvcops show RUN --json` later, or leave out --wait")
-    with wiring.open_runs(manifest, notify=notify) as runs, Progress(quiet=as_json) as progress:
-        record = runs.start(
-            entry, options=options, signer=signer, dry_run=dry_run, wait=_waits(wait, as_json), on_event=progress
-        )
+    again = bool(options.get("watch"))
+    if again and (as_json or not sys.stdout.isatty()):
+        raise UsageError("--watch looks again until Ctrl-C: it needs a terminal", hint="without it, it looks once")
+    with wiring.open_runs(manifest, notify=notify) as runs, Progress(quiet=as_json or again) as progress:
+
+        def begin() -> RunRecord:
+            return runs.start(
+                entry, options=options, signer=signer, dry_run=dry_run, wait=_waits(wait, as_json), on_event=progress
+            )
+
+        if again:
+            return _look_again(begin, lambda record: finish(record, manifest, as_json=False, target=""))
+        record = begin()
     return finish(record, manifest, as_json=as_json, target=target_flag(target_path))
+
+
+def _look_again(look: Callable[[], RunRecord], show: Callable[[RunRecord], int]) -> int:
+    """Run it every two seconds, each time on a clean screen, until Ctrl-C; the exit code is the last one's."""
+    code = int(Verdict.UNKNOWN)
+    try:
+        for _ in range(_LOOKS_MAX):
+            record = look()
+            click.clear()
+            code = show(record)
+            threading.Event().wait(_LOOK_EVERY_S)
+    except KeyboardInterrupt:
+        click.echo()
+    return code
 
 
 def _waits(wait: bool | None, as_json: bool) -> bool:

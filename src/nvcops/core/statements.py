@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 
@@ -45,6 +45,13 @@ class Waits(msgspec.Struct, frozen=True, kw_only=True):
         return sum(one.seconds for one in self.waited) / self.observed_s if self.observed_s else 0.0
 
 
+class Planned(msgspec.Struct, frozen=True, kw_only=True):
+    """How a statement would be carried out: by which server, and what EXPLAIN says there, as JSON."""
+
+    server: str
+    explained: dict[str, Any]
+
+
 class Statements(Protocol):
     """The history that `nvcops serve` writes: 48 hours closely, 35 days by the hour."""
 
@@ -57,6 +64,14 @@ class Statements(Protocol):
         Raises:
             TargetError: the server does not answer, or pg_stat_statements is not there.
             StateError: the file cannot be read.
+        """
+        ...
+
+    def plan(self, text: str) -> Planned:
+        """The plan of a statement whose constants nobody knows: of a standby, where one answers. It is not run.
+
+        Raises:
+            TargetError: nobody answers, it is older than 16, or a privilege on a table is missing.
         """
         ...
 

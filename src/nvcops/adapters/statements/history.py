@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from nvcops.adapters.statements.reading import HOME, questions, reading
 from nvcops.adapters.statements.rises import Reading
 from nvcops.adapters.statements.store import StatementStore
-from nvcops.core.errors import TargetError
+from nvcops.core.errors import Refused, TargetError
 from nvcops.core.queries import Rows
 from nvcops.core.schedule import now
-from nvcops.core.statements import Waits
+from nvcops.core.statements import Planned, Waits
 from nvcops.core.target import Database
 from nvcops.core.workload import Statement, Workload
 
 _STATEMENTS_MAX = 1_000
+_EXPLAIN = "EXPLAIN (GENERIC_PLAN, FORMAT JSON)"  # since PostgreSQL 16
 
 
 @dataclass(frozen=True, slots=True)
 class StatementHistory:
-    """See core.statements.Statements."""
+    """See core.statements.Statements. `planners` are asked for plans, in this order, until one answers."""
 
     store: StatementStore
     database: Database
+    planners: Sequence[Database] = ()
 
     def between(self, start: dt.datetime, end: dt.datetime) -> Workload:
         """What was asked between two moments; else what the server has counted until now."""
@@ -32,6 +35,20 @@ class StatementHistory:
     def waits(self, start: dt.datetime, end: dt.datetime) -> Waits:
         """What was waited for between two moments."""
         return self.store.waits(start, end)
+
+    def plan(self, text: str) -> Planned:
+        """The plan of a statement whose constants nobody knows."""
+        if ";" in text or not text:  # one statement is explained, and nothing runs behind it
+            raise Refused("its text is not one whole statement")
+        trouble: TargetError = Refused("there is no server to ask")
+        for server in self.planners or (self.database,):
+            try:
+                (row,) = server.rows(f"{_EXPLAIN} {text}")
+            except TargetError as error:
+                trouble = error
+            else:
+                return Planned(server=server.name, explained=row["QUERY PLAN"][0])
+        raise trouble
 
     def live(self) -> Workload:
         """What the server has counted since its statistics were reset.
