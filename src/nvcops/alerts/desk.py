@@ -77,8 +77,7 @@ def resume(desk: Desk, at: dt.datetime, *, manifest: Manifest, routing: Routing)
     after, patience = "", at + resolve_after(manifest, routing)
     while alerts := desk.find(Alert, ends__isnull=True, fingerprint__gt=after, order="fingerprint", limit=PAGE):
         after = alerts[-1].fingerprint
-        alerts = [replace(a, expires=max(a.expires, patience)) if a.expires else a for a in alerts]
-        desk.put(*alerts)
+        desk.put(*(replace(a, expires=patience) for a in alerts if a.expires and a.expires < patience))
         group_in(desk, alerts, at, routing)
     routes = {route.id: max(route.group_wait, route.group_interval, AGAIN_AFTER) for route in routing.root.every()}
     waiting = desk.find(Group, due__gt=at, order="-due")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Iterable, Mapping, Sequence
 
+import msgspec
+
 from nvcops.alerts.said import NVCOPS, Said
 from nvcops.core.alerts import ALERTNAME, Category
 from nvcops.core.checks import Verdict
@@ -13,7 +15,7 @@ from nvcops.core.runs import RunRecord, RunState
 from nvcops.core.schedule import Due
 
 SOURCE = NVCOPS
-_MISSED, _ENDED = "ProcedureMissed", "ProcedureEndedBadly"
+_MISSED, _ENDED, _UNDELIVERABLE = "ProcedureMissed", "ProcedureEndedBadly", "MessageUndeliverable"
 _AS = {Verdict.CRITICAL: Category.HIGH, Verdict.WARNING: Category.LOW, Verdict.UNKNOWN: Category.MEDIUM}
 
 # --- Rules ---
@@ -94,10 +96,18 @@ def beats_said(found: Sequence[Beat], silent: Sequence[Beat]) -> list[Said]:
     ]
 
 
+def of_itself(message: Message) -> bool:
+    """Whether a lost message only said that messages to that receiver are lost: to say so again would never end."""
+    if not message.payload:
+        return False
+    labels = [alert.get("labels", {}) for alert in msgspec.json.decode(message.payload).get("alerts", ())]
+    return bool(labels) and all(one.get(ALERTNAME) == _UNDELIVERABLE and one.get("to") == message.to for one in labels)
+
+
 def undeliverable(message: Message) -> Said:
     """A message that reached nobody, by any channel."""
     return Said(
-        labels={ALERTNAME: "MessageUndeliverable", "to": message.to, "category": Category.HIGH.value, "kind": "nvcops"},
+        labels={ALERTNAME: _UNDELIVERABLE, "to": message.to, "category": Category.HIGH.value, "kind": "nvcops"},
         annotations={
             "summary": f"{message.to} could not be told: {message.subject[:200]}",
             "error": message.error[:300],

@@ -128,14 +128,14 @@ class Engine:
                 if offered:
                     self._take(desk, offered, at)
                 due = self._tick(desk, at)
-            self._last, self._told = at, ""
+            self._last, self._told = schedule.now(), ""
         except StateError:
             raise
         except Exception as error:  # noqa: BLE001 - one mistake shall not keep everything else from people
             self._apart(offered, error, at)
             due = None
         offered.clear()
-        self._looked = at
+        self._looked = schedule.now()  # a round that took long did not stand still
         return min(max((due - schedule.now()).total_seconds(), _PAUSE_S_MIN), _TICK_S_MAX) if due else _TICK_S_MAX
 
     def _goes_on(self, at: dt.datetime) -> bool:

@@ -18,7 +18,7 @@ from nvcops.adapters.runs.serve import Job, Life
 from nvcops.adapters.status_page import publish
 from nvcops.alerts import desk as alerts
 from nvcops.alerts.evaluate import Evaluator
-from nvcops.alerts.own import beats_said, condition_said, runs_said, undeliverable
+from nvcops.alerts.own import beats_said, condition_said, of_itself, runs_said, undeliverable
 from nvcops.alerts.routing import Routing, Webhook
 from nvcops.alerts.routing_file import routing_of
 from nvcops.alerts.rules import rules_of
@@ -59,6 +59,7 @@ class Watch:
         self._series = LookSeries(metrics_store(manifest), self._probes, manifest.metrics.interval)
         self._evaluator: Evaluator | None = None
         self._begun = False
+        self._sends: Callable[[dt.datetime], bool] = lambda _at: False
         self._instance = f"{platform.node()}/{manifest.alerts.listen or manifest.platform.state}"
 
     @cached_property
@@ -74,6 +75,7 @@ class Watch:
     def lives(self) -> list[tuple[str, Life]]:
         """What goes on for as long as `nvcops serve` does."""
         sender = Sender(self.records, self.manifest, hooks=self._hooks, dead=self._dead, notify=self._notify)
+        self._sends = sender.alive
         found: list[tuple[str, Life]] = [("alerts", self.engine.run), ("messages", sender.run), ("beat", self._beat)]
         if self._probes:
             found.append(("watch", self._look))
@@ -165,7 +167,9 @@ class Watch:
         self.engine.change(lambda desk: deadman.leave(desk, instance=self._instance))
 
     def _well(self) -> bool:
-        return self.engine.alive(schedule.now())
+        """Whether what is seen becomes a page, and pages are sent: who only decides wakes nobody."""
+        at = schedule.now()
+        return self.engine.alive(at) and self._sends(at)
 
     # What tells.
 
@@ -175,7 +179,8 @@ class Watch:
 
     def _dead(self, desk: Desk, message: Message, at: dt.datetime) -> None:
         """Nobody could be told: that is an alert, in the transaction that gives the message up."""
-        alerts.take(desk, [undeliverable(message)], at, manifest=self.manifest, routing=self.routing)
+        if not of_itself(message):
+            alerts.take(desk, [undeliverable(message)], at, manifest=self.manifest, routing=self.routing)
 
     def _publish(self) -> None:
         folder, at = self.manifest.incidents.status_page, schedule.now()

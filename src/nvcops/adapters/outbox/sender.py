@@ -33,6 +33,7 @@ _LEASE_S = 1.5 * DEADLINE_S
 _LOOK_EVERY_S = 0.25
 _REST_AFTER_FAULT_S = 1.0
 _END_S = 4.0
+_ALIVE_WITHIN = dt.timedelta(seconds=30)  # longer than all of them may be busy at once
 
 Dead = Callable[[Desk, Message, dt.datetime], object]
 
@@ -71,6 +72,11 @@ class Sender:
         self._turn = threading.Condition()
         self._underway: dict[str, str] = {}  # id: to
         self._told = ""
+        self._last: dt.datetime | None = None
+
+    def alive(self, at: dt.datetime) -> bool:
+        """Whether it looked for messages within the last seconds."""
+        return self._last is not None and at - self._last < _ALIVE_WITHIN
 
     def run(self, stop: threading.Event) -> None:
         """Send until `stop` is set; what is underway then gets some seconds to end."""
@@ -94,13 +100,14 @@ class Sender:
         """Lease what is due and begin to send it; how many messages."""
         with self._turn:
             busy, free = set(self._underway.values()), THREADS - len(self._underway)
-            if not free:
+            if not free:  # for a deadline at most
                 self._turn.wait(_LOOK_EVERY_S)
                 return 0
         at = self._clock()
         ids = self._records.claim(
             self._worker, at, at + self._lease, limit=free, each=_OF_ONE_MAX, besides=sorted(busy)
         )
+        self._last = at
         if not ids:
             return 0
         with self._records.reading() as reading:

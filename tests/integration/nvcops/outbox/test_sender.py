@@ -23,8 +23,10 @@ from receivers import CRITICAL, HEADER, PATIENCE_S, Receiver, hook, platform, re
 from nvclab.parts.process import free_ports
 from nvcops.adapters.evidence.log import open_log
 from nvcops.adapters.outbox.addresses import Address
+from nvcops.adapters.outbox.sender import Sender
 from nvcops.adapters.outbox.transport import Transport
 from nvcops.adapters.records import open_records
+from nvcops.core import schedule
 from nvcops.core.manifest import Manifest
 from nvcops.core.oncall import Message, MessageState, Page, message_id
 from nvcops.core.records import Records
@@ -256,6 +258,26 @@ def test_a_lease_of_the_dead_is_taken_over_and_a_crash_counts(
     assert found["poison/dana/0:chat"].state is MessageState.DEAD
     assert [one.id for one in seen.dead] == ["poison/dana/0:chat"]
     assert there.ids() == ["p1/r0s0/dana/0:chat"]
+
+
+def test_a_sender_is_alive_while_it_looks_for_messages(opened: Callable[..., Records], tmp_path: Path) -> None:
+    manifest = platform(tmp_path, {"dana": []})
+    sender = Sender(
+        opened(manifest), manifest, hooks=lambda _name: [], dead=lambda *_about: None, notify=lambda _said: None
+    )
+    assert not sender.alive(schedule.now())
+    stop = threading.Event()
+    thread = threading.Thread(target=sender.run, args=(stop,))
+    thread.start()
+    try:
+        end = time.monotonic() + PATIENCE_S
+        while not sender.alive(schedule.now()):
+            assert time.monotonic() < end
+            time.sleep(0.05)
+    finally:
+        stop.set()
+        thread.join(PATIENCE_S)
+    assert not sender.alive(schedule.now() + dt.timedelta(minutes=1))
 
 
 def test_a_moment_without_threads_keeps_nobody_from_being_told(

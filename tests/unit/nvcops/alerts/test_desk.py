@@ -9,6 +9,7 @@ import pytest
 from alerts_world import NOON, Office, at, platform, routing_of, said
 
 from nvcops.alerts import desk as alerts
+from nvcops.alerts.own import of_itself, undeliverable
 from nvcops.alerts.routing import default_routing
 from nvcops.alerts.said import ORIGIN, PROBES, Said
 from nvcops.core.alerts import Alert, Category, Group, Member
@@ -234,6 +235,19 @@ def test_what_was_cited_is_taken_whatever_stands_in_it() -> None:
     office = Office()
     office.take(0, Said(labels={"alertname": "Down"}, annotations={"summary": "it says a\x00b\udc80"}, source=PROBES))
     assert [alert.summary for alert in fired(office)] == ["it says a\ufffdb\ufffd"]
+
+
+def test_a_webhook_that_takes_nothing_is_one_alert_that_does_not_keep_itself_alive() -> None:
+    office = Office(routing_of(WEBHOOK))
+    office.take(0, said())
+    office.tick(30)
+    (lost,) = office.sent(30, "webhook")
+    assert not of_itself(lost)
+    office.take(31, undeliverable(lost))
+    office.tick(61)
+    (about_it,) = office.sent(61, "webhook")
+    assert of_itself(about_it), "else its loss would be an alert, whose message is lost"
+    assert not of_itself(msgspec.structs.replace(about_it, to="receiver:other"))
 
 
 def test_our_own_notification_that_comes_back_is_refused() -> None:
