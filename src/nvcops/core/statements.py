@@ -82,3 +82,11 @@ class Statements(Protocol):
             StateError: the file cannot be read.
         """
         ...
+
+    def sample(self, seconds: float) -> Waits:
+        """Look at the sessions each second, for so long.
+
+        Raises:
+            TargetError: the server does not answer.
+        """
+        ...

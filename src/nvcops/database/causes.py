@@ -12,7 +12,7 @@ import msgspec
 
 from nvcops.core.manifest import Limits
 from nvcops.core.units import Ratio, Seconds
-from nvcops.core.workload import Statement
+from nvcops.core.workload import Statement, Workload
 from nvcops.database.blocking import FELT_S, commit_causes, lock_causes, since, who
 from nvcops.database.chains import chains, lasting
 from nvcops.database.moment import Cause, Seen
@@ -28,6 +28,7 @@ _WAITING_MIN = 2.0  # sessions at a time
 _SLOWER = 3.0
 _NOTICED = 0.05  # sessions that a statement keeps busy more than it used to
 _CALLS_MIN = (5, 20)
+_SLOWER_MAX = 10
 _SERVED_SLOWER = 2.0
 _SERVED_S_MIN = 0.05
 _MEANT = {
@@ -159,17 +160,26 @@ def _waits(seen: Seen) -> Iterator[Cause]:
 
 def _statements(seen: Seen) -> Iterator[Cause]:
     """Statements that take three times as long as in the week before, and keep sessions busy by that."""
-    if seen.lately is None or seen.usually is None or seen.lately.since is None:
-        return
-    spans_s = max((seen.lately.until - seen.lately.since).total_seconds(), 1.0)
-    before = {one.id: one for one in seen.usually.statements}
-    for one in seen.lately.statements[:50]:
+    if seen.lately is not None and seen.usually is not None:
+        for one, usual, more in slower(seen.lately, seen.usually):
+            yield _slower(one, usual, more)
+
+
+def slower(lately: Workload, usually: Workload) -> list[tuple[Statement, Statement, float]]:
+    """Statements that got slower: as they are, as they were, and how many sessions that keeps busy; the worst first."""
+    if lately.since is None:
+        return []
+    spans_s = max((lately.until - lately.since).total_seconds(), 1.0)
+    before = {one.id: one for one in usually.statements}
+    found = []
+    for one in lately.statements:
         usual = before.get(one.id)
         if usual is None or one.calls < _CALLS_MIN[0] or usual.calls < _CALLS_MIN[1]:
             continue
         more = (one.total_s - one.calls * usual.mean_s) / spans_s
         if one.mean_s >= _SLOWER * usual.mean_s and more >= _NOTICED:
-            yield _slower(one, usual, more)
+            found.append((one, usual, more))
+    return sorted(found, key=lambda each: -each[2])[:_SLOWER_MAX]
 
 
 def _slower(one: Statement, usual: Statement, more: float) -> Cause:

@@ -86,14 +86,14 @@ def served(target: Target, at: dt.datetime) -> tuple[moment.Served, ...]:
     for entry in target.manifest.services:
         if entry.series is None:
             continue
-        now, now_s = _answered(target, entry, at - _NOW, at)
-        before, before_s = _answered(target, entry, at - _NOW - _HOUR, at - _NOW)
+        now, now_s = answered(target, entry, at - _NOW, at)
+        before, before_s = answered(target, entry, at - _NOW - _HOUR, at - _NOW)
         what = entry.series.outcome_title if entry.series.outcomes else f"answers of {entry.name}"
         found.append(moment.Served(name=entry.name, what=what, now_s=now_s, now=now, before_s=before_s, before=before))
     return tuple(found)
 
 
-def _answered(target: Target, entry: ServiceEntry, start: dt.datetime, end: dt.datetime) -> tuple[float, float]:
+def answered(target: Target, entry: ServiceEntry, start: dt.datetime, end: dt.datetime) -> tuple[float, float]:
     """How many requests of customers were answered, and in how many seconds on average."""
     series = entry.series
     if series is None:

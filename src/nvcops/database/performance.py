@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Mapping
 from types import ModuleType
 
@@ -30,6 +31,7 @@ from nvcops.database import (
 )
 from nvcops.database.capacity import capacity, capacity_findings
 from nvcops.database.servers import replication_findings, server_findings, servers
+from nvcops.database.spending import TOP_MAX, length, spending, spending_findings
 from nvcops.database.topics import Answers, Extension, placed, unknown
 
 _SQL = queries.load("nvcops.database", "performance.sql")
@@ -182,11 +184,19 @@ def _answers(heard: Heard, topic: ModuleType) -> Answers:
 
 
 @procedure("db-performance-check", script="db_performance_check.py")
-def db_performance_check(run: Run, target: Target) -> None:
-    """Check what the database does with its time: connections, locks, slow statements, indexes, replication.
+def db_performance_check(  # noqa: D417 - its Args are the script's flags
+    run: Run, target: Target, *, since: str = "24 h", top: int = 5, sample: str = ""
+) -> None:
+    """Check the database: connections, locks, tables, indexes, replication, and on which statements its time goes.
 
-    Works on PostgreSQL 15 to 18 with the role pg_monitor alone.
+    Works on PostgreSQL 15 to 18 with the role pg_monitor alone; what that may not read is UNKNOWN, with what helps.
+
+    Args:
+        since: how far back statements and waits are added up, as a duration
+        top: how many statements are shown
+        sample: look at the sessions' waits now, each second for so long, instead of at what was sampled
     """
+    back, sampled = dt.timedelta(seconds=length(since, "--since")), length(sample, "--sample")
     manifest = target.manifest
     seen = run.read(performance, target)
     if seen is None or manifest.database is None:
@@ -200,4 +210,11 @@ def db_performance_check(run: Run, target: Target) -> None:
     findings = [finding for finding in lines if finding.check in wanted]
     name = manifest.database.primary.name
     findings += performance_findings(seen, manifest, name)
-    run.conclude(findings + capacity_findings(run.read(capacity, target, run.started), manifest, name))
+    findings += capacity_findings(run.read(capacity, target, run.started), manifest, name)
+    if not seen.primary.trouble:
+        spent = run.read(spending, target, run.started - back, run.started, sampled)
+        findings += [
+            msgspec.structs.replace(line, subject=line.subject or name)
+            for line in spending_findings(spent, max(0, min(top, TOP_MAX)))
+        ]
+    run.conclude(findings)

@@ -5,18 +5,22 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass
+from time import monotonic, sleep
 
-from nvcops.adapters.statements.reading import HOME, questions, reading
+import msgspec
+
+from nvcops.adapters.statements.reading import HOME, WAITS, Waiting, questions, reading
 from nvcops.adapters.statements.rises import Reading
 from nvcops.adapters.statements.store import StatementStore
 from nvcops.core.errors import Refused, TargetError
 from nvcops.core.queries import Rows
 from nvcops.core.schedule import now
-from nvcops.core.statements import Planned, Waits
+from nvcops.core.statements import Planned, Waited, Waits
 from nvcops.core.target import Database
 from nvcops.core.workload import Statement, Workload
 
 _STATEMENTS_MAX = 1_000
+_LOOK_EVERY_S = 1.0
 _EXPLAIN = "EXPLAIN (GENERIC_PLAN, FORMAT JSON)"  # since PostgreSQL 16
 
 
@@ -49,6 +53,23 @@ class StatementHistory:
             else:
                 return Planned(server=server.name, explained=row["QUERY PLAN"][0])
         raise trouble
+
+    def sample(self, seconds: float) -> Waits:
+        """Look at the sessions each second, for so long."""
+        end, last = monotonic() + seconds, monotonic()
+        observed_s, sums = 0.0, dict[tuple[str, str, int, str], float]()
+        while (left := end - monotonic()) > 0:
+            sleep(min(_LOOK_EVERY_S, left))
+            seen, since, last = msgspec.convert(self.database.rows(WAITS), list[Waiting]), last, monotonic()
+            observed_s += last - since
+            for one in seen:
+                key = (one.kind, one.event, one.query, one.application)
+                sums[key] = sums.get(key, 0.0) + one.count * (last - since)
+        waited = [
+            Waited(kind=key[0], event=key[1], query=key[2], application=key[3], seconds=sum_)
+            for key, sum_ in sums.items()
+        ]
+        return Waits(observed_s=observed_s, waited=tuple(sorted(waited, key=lambda one: -one.seconds)))
 
     def live(self) -> Workload:
         """What the server has counted since its statistics were reset.
