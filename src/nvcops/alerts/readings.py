@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
 
 from nvcops.alerts.indicators import Count, Rises, Share, share_of
 from nvcops.core.alerts import Matcher
+from nvcops.core.errors import DeadlineExceeded, StateError, TargetError, Unreachable
 from nvcops.core.manifest import Manifest, ObjectiveEntry
 from nvcops.core.slo import NOTHING, Budget, Events, Exclusion, left_out
 from nvcops.core.target import Increase, Metrics, Sample, ScrapeSummary
 from nvcops.core.units import Seconds
+from nvcops.core.watch import WATCHED
+
+T = TypeVar("T")
 
 # --- Facts ---
 
@@ -50,6 +55,7 @@ class Readings:
         self._whole = whole or Whole()
         self._increases: dict[_Key, list[Increase]] = {}
         self._scrapes: dict[tuple[str, dt.datetime, dt.datetime], ScrapeSummary] = {}
+        self._silent: dict[str, TargetError | StateError] = {}
 
     def ago(self, seconds: float) -> dt.datetime:
         """The moment so long before this one."""
@@ -94,14 +100,28 @@ class Readings:
 
     def samples(self, service: str, series: str, matchers: Sequence[Matcher], within_s: float) -> list[Sample]:
         """The newest readings of gauges within a time."""
-        found = self._metrics.samples(service, series, self.ago(within_s), self.at + _TICK)
+        found = self._asked(
+            service, lambda: self._metrics.samples(service, series, self.ago(within_s), self.at + _TICK)
+        )
         return [sample for sample in found if _matches(sample.labels, matchers)]
 
     def _rises(self, count: Rises, start: dt.datetime, end: dt.datetime) -> list[Increase]:
         key = (count.service, count.series, start, end)
         if key not in self._increases:
-            self._increases[key] = self._long(key) if end - start > _LONG else _between(self._metrics, key)
+            read = self._long if end - start > _LONG else lambda key: _between(self._metrics, key)
+            self._increases[key] = self._asked(count.service, lambda: read(key))
         return self._increases[key]
+
+    def _asked(self, service: str, read: Callable[[], T]) -> T:
+        """What is read; a server that did not answer is not waited for again by every other rule of this moment."""
+        place = service if service == WATCHED else ""  # our own figures are kept elsewhere
+        if place in self._silent:
+            raise self._silent[place]
+        try:
+            return read()
+        except (DeadlineExceeded, Unreachable, StateError) as error:
+            self._silent[place] = error
+            raise
 
     def _long(self, key: _Key) -> list[Increase]:
         """The whole 5 minutes of a long window, and its two edges."""

@@ -13,7 +13,7 @@ from nvcops.alerts.readings import budgets
 from nvcops.alerts.rules import Rule, rules_of
 from nvcops.alerts.said import Said
 from nvcops.core.alerts import Alert, category_of, fingerprint
-from nvcops.core.errors import StateError, Unreachable
+from nvcops.core.errors import DeadlineExceeded, StateError, Unreachable
 from nvcops.core.slo import EXCLUSIONS_MAX, Events, Exclusion, left_out
 from nvcops.core.target import Increase, Sample, ScrapeSummary
 from rule_cases import BEGIN, SeriesTwin, expand, manifest, probes
@@ -168,6 +168,20 @@ def test_what_cannot_be_read_freezes_the_verdicts_and_is_alerted(error: Exceptio
     names = sorted(one.labels["alertname"] for one in said if one.ends is None)
     assert names == ["HighErrorRatio", "MetricsMissing", "ObjectiveUnmeasured"]
     assert next(one for one in said if one.labels["alertname"] == "MetricsMissing").annotations["seen"] == str(error)
+
+
+def test_a_server_that_does_not_answer_is_waited_for_once() -> None:
+    waited: list[str] = []
+
+    class Hanging(Broken):
+        def increases(self, service: str, *_: Any) -> list[Increase]:
+            waited.append(service)
+            raise self.error
+
+        samples = increases  # type: ignore[assignment]
+
+    Evaluator(list(RULES.values()), []).evaluate(Hanging(DeadlineExceeded("no answer within 10 s")), at(0))
+    assert sorted(waited) == ["nvcops", "shop"]
 
 
 def test_no_data_from_the_beginning_fires_no_verdict() -> None:
