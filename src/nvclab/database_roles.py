@@ -18,6 +18,7 @@ OPERATIONS = "nvcops"
 BACKUP = "nvcops_backup"
 UPKEEP = "nvcops_upkeep"
 _BANK = "nvcbank_owner"  # who owns the bank's tables; the bank makes it when it is migrated first, and keeps it
+_EXTENSIONS = ("pg_stat_statements", "pgstattuple")
 _GROUPS = {
     OPERATIONS: ("pg_monitor", "pg_use_reserved_connections"),
     BACKUP: ("pg_read_all_data", "pg_read_all_stats"),
@@ -78,7 +79,8 @@ def prepare(server: Postgres, layout: Layout, slots: tuple[str, ...] = ()) -> No
         _let_back_up(connection)
     with server.connect(DATABASE) as connection:
         _as_builder(connection)
-        connection.execute("CREATE EXTENSION IF NOT EXISTS pg_stat_statements")
+        for extension in _EXTENSIONS:
+            connection.execute(_fill("CREATE EXTENSION IF NOT EXISTS {}", extension))
         connection.execute(_fill("GRANT CONNECT ON DATABASE {} TO {}", DATABASE, OPERATIONS))
         _let_back_up(connection)
         _let_keep(connection)

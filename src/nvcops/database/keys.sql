@@ -30,8 +30,8 @@ WITH fed AS MATERIALIZED (
     ORDER BY s.seqrelid LIMIT 5000
 )
 SELECT
-    format('%I.%I', sn.nspname, q.relname) AS name, format('%I', sn.nspname) AS schema,
-    coalesce(format('%I.%I', tn.nspname, t.relname), '') AS table, coalesce(format('%I', c.attname), '') AS column,
+    format('%I.%I', sn.nspname, q.relname) AS name, quote_ident(sn.nspname) AS schema,
+    coalesce(quote_ident(tn.nspname) || '.' || quote_ident(t.relname), '') AS table, coalesce(quote_ident(c.attname), '') AS column,
     greatest(t.reltuples, pg_stat_get_live_tuples(t.oid), 0)::float8 AS rows,
     c.ascending, c.cycles, c.least, c.greatest, c.most, c.readable,
     CASE WHEN c.readable THEN pg_sequence_last_value(c.seqrelid) END::float8 AS last

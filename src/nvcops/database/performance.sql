@@ -9,7 +9,7 @@ SELECT
     e.extname AS name, n.nspname AS schema,
     CASE
         WHEN NOT has_schema_privilege(n.oid, 'USAGE') THEN false
-        WHEN e.extname = 'pg_stat_statements' THEN
+        WHEN e.extname = 'pg_stat_statements' AND pg_has_role('pg_read_all_settings', 'USAGE') THEN
             coalesce(current_setting('shared_preload_libraries', true), '') LIKE '%pg_stat_statements%'
         WHEN e.extname = 'pgstattuple' THEN
             coalesce(has_function_privilege(to_regprocedure(format('%I.pgstatindex(regclass)', n.nspname)), 'EXECUTE'), false)

@@ -49,7 +49,7 @@ WITH waiting AS MATERIALIZED (
 )
 SELECT
     h.pid, coalesce(a.usename, '') AS "user", coalesce(a.application_name, '') AS application, h.mode,
-    coalesce(format('%I.%I', n.nspname, c.relname), format('a table of %I', a.datname)) AS name,
+    coalesce(quote_ident(n.nspname) || '.' || quote_ident(c.relname), 'a table of ' || quote_ident(a.datname), '') AS name,
     greatest(extract(epoch FROM clock_timestamp() - h.since), 0)::float8 AS waited_s,
     (
         SELECT count(*)::int FROM waiting w

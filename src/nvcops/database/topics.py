@@ -14,7 +14,7 @@ It may have three more:
 * `UNTIL`, the newest release that a query is for, likewise.
 
 In its SQL `{pg_stat_statements}`, `{pgstattuple}` and the like stand for the schema that the extension was installed
-into; where it is not installed the query is not asked, and its answer is a refusal that says so.
+into; where it is not installed, or not for us, the query is not asked, and its answer is a refusal that says so.
 """
 
 from __future__ import annotations
@@ -53,6 +53,8 @@ def placed(queries: Mapping[str, str], extensions: Mapping[str, Extension]) -> t
     ('FROM "Mine".y', {})
     >>> placed({"b": "FROM {x}.y"}, {})[1]["b"].hint
     'CREATE EXTENSION x'
+    >>> placed({"b": "FROM {x}.y"}, {"x": Extension("Mine", loaded=False)})[1]["b"].sentence
+    'x may not be used by us'
     """
     asked: dict[str, str] = {}
     refused: Answers = {}
@@ -60,17 +62,21 @@ def placed(queries: Mapping[str, str], extensions: Mapping[str, Extension]) -> t
         needed = set(_EXTENSION.findall(sql))
         lacking = [one for one in sorted(needed) if one not in extensions or not extensions[one].loaded]
         if lacking:
-            refused[name] = _not_installed(lacking[0])
+            refused[name] = _unusable(lacking[0], extensions.get(lacking[0]))
             continue
         asked[name] = _EXTENSION.sub(lambda found: quoted(extensions[found[1]].schema), sql)
     return asked, refused
 
 
-def _not_installed(extension: str) -> Refused:
-    hint = INSTALL.format(name=extension)
-    if extension in _PRELOADED:
+def _unusable(name: str, extension: Extension | None) -> Refused:
+    if extension is not None and name not in _PRELOADED:
+        home = quoted(extension.schema)
+        hint = f"GRANT USAGE ON SCHEMA {home} and GRANT pg_stat_scan_tables TO the user of nvcops"
+        return Refused(f"{name} may not be used by us", hint=hint)
+    hint = INSTALL.format(name=name)
+    if name in _PRELOADED:
         hint += ", with it in shared_preload_libraries"
-    return Refused(f"{extension} is not installed", hint=hint)
+    return Refused(f"{name} is not installed", hint=hint)
 
 
 def many(answers: Answers, name: str, kind: type[T]) -> tuple[T, ...]:

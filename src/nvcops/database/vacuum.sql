@@ -80,7 +80,7 @@ ORDER BY greatest(j.dead / (j.vacuum_at + 1), j.inserted / (j.insert_at + 1), j.
 -- Vacuums that run now, the longest first: by whom, of what, how far, and how many sessions wait for their table.
 SELECT
     p.pid, coalesce(a.backend_type = 'autovacuum worker', false) AS automatic,
-    coalesce(format('%I.%I', n.nspname, c.relname), format('a table of %I', p.datname)) AS name, p.phase,
+    coalesce(quote_ident(n.nspname) || '.' || quote_ident(c.relname), 'a table of ' || quote_ident(p.datname), '') AS name, p.phase,
     coalesce(100.0 * p.heap_blks_scanned / nullif(p.heap_blks_total, 0), 0)::float8 AS percent,
     coalesce(extract(epoch FROM clock_timestamp() - a.xact_start), 0)::float8 AS took_s,
     (SELECT count(*)::int FROM pg_locks l WHERE NOT l.granted AND l.relation = p.relid AND l.database = p.datid) AS waiting

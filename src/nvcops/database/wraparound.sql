@@ -4,7 +4,8 @@ SELECT
     datname AS name, age(datfrozenxid)::float8 AS xids, mxid_age(datminmxid)::float8 AS mxids,
     current_setting('autovacuum_freeze_max_age')::float8 AS xids_max,
     current_setting('autovacuum_multixact_freeze_max_age')::float8 AS mxids_max
-FROM pg_database ORDER BY greatest(age(datfrozenxid), mxid_age(datminmxid)) DESC LIMIT 100;
+FROM pg_database
+ORDER BY greatest(age(datfrozenxid), mxid_age(datminmxid)) DESC, datname = current_database() DESC, 1 LIMIT 100;
 
 -- name: oldest_tables
 -- The tables of this database that were frozen longest ago, by transactions and by multixacts.
@@ -26,10 +27,14 @@ JOIN pg_namespace n ON n.oid = coalesce(o.relnamespace, c.relnamespace);
 -- Vacuums that run against wraparound, and whether their table is so old that they leave out all else.
 SELECT
     a.pid, coalesce(a.datname, '') AS database,
-    coalesce(format('%I.%I', n.nspname, c.relname), substring(a.query FROM 'VACUUM (?:ANALYZE )?(.+) \(')) AS name,
+    coalesce(quote_ident(n.nspname) || '.' || quote_ident(c.relname), substring(a.query FROM 'VACUUM (?:ANALYZE )?(.+) \(')) AS name,
     coalesce(
-        age(c.relfrozenxid) >= current_setting('vacuum_failsafe_age')::int
-            OR mxid_age(c.relminmxid) >= current_setting('vacuum_multixact_failsafe_age')::int, false
+        age(c.relfrozenxid) >= greatest(
+            current_setting('vacuum_failsafe_age')::int, 1.05 * current_setting('autovacuum_freeze_max_age')::int
+        ) OR mxid_age(c.relminmxid) >= greatest(
+            current_setting('vacuum_multixact_failsafe_age')::int,
+            1.05 * current_setting('autovacuum_multixact_freeze_max_age')::int
+        ), false
     ) AS failsafe,
     coalesce(100.0 * p.heap_blks_scanned / nullif(p.heap_blks_total, 0), 0)::float8 AS percent
 FROM pg_stat_activity a

@@ -121,6 +121,31 @@ class World:
         """Have this session's counters of activity seen by everybody."""
         self.execute("SELECT pg_stat_force_next_flush()", "SELECT 1")
 
+    def burn(self, transactions: int) -> None:
+        """Use up so many transaction numbers."""
+        loop = f"FOR n IN 1..{transactions} LOOP PERFORM pg_current_xact_id(); COMMIT; END LOOP"
+        self.execute("SET synchronous_commit = off", f"DO $$ BEGIN {loop}; END $$")
+
+    def begin(self, *statements: str, **parameters: str) -> psycopg.Connection:
+        """A further session with an open transaction in which these statements were run."""
+        session = self.connect(autocommit=False, **parameters)
+        for statement in statements or ("SELECT 1",):
+            session.execute(cast("Any", statement))
+        return session
+
+    def send(self, statement: str, **parameters: str) -> psycopg.Connection:
+        """A further session that has been sent a statement, whose answer nobody waits for."""
+        session = self.connect(**parameters)
+        session.pgconn.send_query(statement.encode())
+        session.pgconn.flush()
+        return session
+
+    def blocked(self, *sessions: psycopg.Connection) -> None:
+        """Wait until each of the sessions waits for a lock."""
+        pids = ", ".join(str(session.info.backend_pid) for session in sessions)
+        query = f"SELECT count(*) FROM pg_stat_activity WHERE pid IN ({pids}) AND wait_event_type = 'Lock'"  # noqa: S608 - numbers
+        self.wait_until(lambda: self.value(query) == len(sessions), "the sessions wait for locks")
+
     def socket(self, *, user: str = "nvcops", deadline_s: float = 10.0, database: str | None = None) -> PostgresServer:
         """How production asks: through psycopg, read-only, by the role nvcops."""
         return PostgresServer(
@@ -143,6 +168,11 @@ class World:
         said = heard(self.socket(**socket), {name_of(topic): topic.ASKED})
         assert not said.trouble, said.trouble
         return seen_by(topic, Performance(primary=said))
+
+    @staticmethod
+    def limits(**own: Any) -> DatabaseLimits:
+        """Thresholds, where other than the defaults."""
+        return DatabaseLimits(**own)
 
     def lines(self, topic: ModuleType, *, limits: Limits | None = None, **own: Any) -> Lines:
         """The topic's findings. limits: [limits], where other than the defaults; own: fields of [database.limits]."""
