@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Check what the database does with its time: connections, locks, slow statements, indexes, replication.
+"""Check the database: connections, locks, tables, indexes, replication, and on which statements its time goes.
 
 Written from the code by `make docs`; edit the code.
 """
