@@ -28,11 +28,12 @@ class Round(msgspec.Struct, frozen=True):
 
 
 class Trial(msgspec.Struct, frozen=True, kw_only=True):
-    """A proposal and what its measurement came to. `weights` are the calls of each statement."""
+    """A proposal and what its measurement came to. `weights` are the calls of each statement, `texts` how each begins."""
 
     proposal: Proposal
     rounds: tuple[Round, ...] = ()
     weights: dict[int, float] = {}
+    texts: dict[int, str] = {}
     trouble: str = ""
 
 
@@ -55,7 +56,8 @@ def tried(clones: Clones, run: str, found: Sequence[Proposal], statements: Seque
             trials.append(Trial(proposal=one, trouble=error.sentence))
             continue
         weights = {statement.id: statement.calls for statement in statements}
-        trials.append(Trial(proposal=one, rounds=tuple(rounds), weights=weights))
+        texts = {statement.id: " ".join(statement.text.split())[:_TEXT_MAX] for statement in statements}
+        trials.append(Trial(proposal=one, rounds=tuple(rounds), weights=weights, texts=texts))
     return trials
 
 
@@ -103,6 +105,7 @@ _WORTH = 0.03
 _SLOWER = 1.1
 _SLOWER_S = 50e-6  # less is a breath of the machine
 _BEST_SHARE = 0.95
+_TEXT_MAX = 60
 
 
 class Gain(msgspec.Struct, frozen=True, kw_only=True):
@@ -154,7 +157,8 @@ def told(trial: Trial) -> str:
     span = f"{_signed(found.share)} of the workload's time ({_signed(found.least)} to {_signed(found.most)})"
     if found.slower:
         slowest = max(found.slower, key=lambda one: found.slower[one])
-        return f"{span}, but statement {slowest} takes {found.slower[slowest]:g} times as long"
+        text = trial.texts.get(slowest, f"statement {slowest}")
+        return f"{span}, but one takes {found.slower[slowest]:g} times as long: {text}"
     return span
 
 
