@@ -16,6 +16,7 @@ from nvcops.core.progress import tell
 from nvcops.core.units import Count, Ratio, Seconds
 from nvcops.core.workload import Statement
 from nvcops.database.proposals import Kind, Proposal
+from nvcops.database.texts import shown
 
 # --- Facts ---
 
@@ -28,7 +29,7 @@ class Round(msgspec.Struct, frozen=True):
 
 
 class Trial(msgspec.Struct, frozen=True, kw_only=True):
-    """A proposal and what its measurement came to. `weights` are the calls of each statement, `texts` how each begins."""
+    """A proposal and what its measurement came to. `weights` are the statements' calls, `texts` how they begin."""
 
     proposal: Proposal
     rounds: tuple[Round, ...] = ()
@@ -56,7 +57,7 @@ def tried(clones: Clones, run: str, found: Sequence[Proposal], statements: Seque
             trials.append(Trial(proposal=one, trouble=error.sentence))
             continue
         weights = {statement.id: statement.calls for statement in statements}
-        texts = {statement.id: " ".join(statement.text.split())[:_TEXT_MAX] for statement in statements}
+        texts = {statement.id: shown(statement.text) for statement in statements}
         trials.append(Trial(proposal=one, rounds=tuple(rounds), weights=weights, texts=texts))
     return trials
 
@@ -105,7 +106,6 @@ _WORTH = 0.03
 _SLOWER = 1.1
 _SLOWER_S = 50e-6  # less is a breath of the machine
 _BEST_SHARE = 0.95
-_TEXT_MAX = 60
 
 
 class Gain(msgspec.Struct, frozen=True, kw_only=True):
