@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -48,9 +48,9 @@ _numbers = itertools.count(1)
 
 
 @contextmanager
-def served(major: int) -> Iterator[Postgres]:
+def served(major: int, settings: Mapping[str, str] | None = None) -> Iterator[Postgres]:
     """A server of this release, with the role nvcops (pg_monitor, nothing else) and a template for fresh databases."""
-    with postgres.temporary(wheel=WHEELS[major], settings=SETTINGS) as server:
+    with postgres.temporary(wheel=WHEELS[major], settings={**SETTINGS, **(settings or {})}) as server:
         with server.connect() as connection:
             connection.execute(f"CREATE ROLE nvcops LOGIN PASSWORD '{PASSWORD}' IN ROLE pg_monitor")
             connection.execute("CREATE ROLE bank LOGIN")
