@@ -81,7 +81,7 @@ class Sampler:
                 due = began + self._every_s
                 self._read(runner, sessions)
             if began >= flush:
-                flush = began + _FLUSH_EVERY_S
+                flush = began + min(_FLUSH_EVERY_S, self._every_s)
                 self._flush()
             stop.wait(max(began + _LOOK_EVERY_S - monotonic(), 0.01))
 
