@@ -218,7 +218,7 @@ def cache_hit_finding(blocks: Blocks | None, limits: Limits) -> Finding:
 def checkpoints_finding(seen: Checkpoints | None, limits: DatabaseLimits) -> Finding:
     """Checkpoints that came before their time: each has whole pages written into the WAL again, and the disk is busy.
 
-    Only where they come more often than one each checkpoint_timeout, and for the WAL: what a backup asks for is not meant.
+    Only where they come more often than one each checkpoint_timeout, and for the WAL: a backup's is not meant.
 
     >>> def verdict(timed, requested, hours, wal=1e9):
     ...     seen = Checkpoints(timed, requested, hours * 3600, 300, wal_bytes=wal, wal_max=1e6)

@@ -1,8 +1,12 @@
 -- name: cache_hit
 -- Blocks that clients found in shared buffers and that they had to read, since the statistics were reset; scans of large
--- tables, which go past the cache on purpose, are not counted.
-SELECT coalesce(sum(hits), 0)::float8 AS hit, coalesce(sum(reads), 0)::float8 AS read
-FROM pg_stat_io WHERE backend_type = 'client backend' AND object = 'relation' AND context = 'normal';
+-- tables, which go past the cache on purpose, are not counted. From PostgreSQL 18 one read may be of several blocks.
+SELECT
+    coalesce(sum(hits), 0)::float8 AS hit,
+    coalesce(sum(coalesce(
+        (to_jsonb(i) ->> 'read_bytes')::float8, reads::float8 * (to_jsonb(i) ->> 'op_bytes')::float8
+    )) / current_setting('block_size')::float8, 0) AS read
+FROM pg_stat_io i WHERE backend_type = 'client backend' AND object = 'relation' AND context = 'normal';
 
 -- name: cache_hit_older
 -- The same before PostgreSQL 16, which has no pg_stat_io: of everybody in this database.

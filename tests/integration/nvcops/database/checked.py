@@ -63,6 +63,7 @@ def followed(server: Postgres, **settings: str) -> Iterator[Postgres]:
     folder.chmod(0o755)
     role, password = f"follower_{secrets.token_hex(4)}", secrets.token_hex(8)
     with server.connect() as administrator:
+        administrator.execute("SET synchronous_commit = local")
         administrator.execute(f"CREATE ROLE {role} LOGIN REPLICATION PASSWORD '{password}'".encode())
         administrator.execute("SELECT pg_create_physical_replication_slot(%s, true)", [role])
     source = server.conninfo(user=role, password=password, application_name=role)
@@ -85,6 +86,7 @@ def followed(server: Postgres, **settings: str) -> Iterator[Postgres]:
         standby.stop()
         shutil.rmtree(folder)
         with server.connect() as administrator:
+            administrator.execute("SET synchronous_commit = local")  # the standby that should confirm is gone
             wait = "SELECT count(*) FROM pg_replication_slots WHERE slot_name = %s AND active"
             while administrator.execute(wait, [role]).fetchone() != (0,):
                 administrator.execute("SELECT pg_sleep(0.02)")

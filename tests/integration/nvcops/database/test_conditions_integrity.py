@@ -138,8 +138,8 @@ SETTINGS = (
     Condition(
         "a database whose triggers are off",
         (
-            "DO $$ BEGIN EXECUTE 'ALTER DATABASE ' || current_database()"
-            + " || ' SET session_replication_role = replica'; END $$",
+            """DO $$ BEGIN EXECUTE
+            concat('ALTER DATABASE ', current_catalog, ' SET session_replication_role = replica'); END $$""",
         ),
         "database.dangerous_settings",
         "CRITICAL",
