@@ -265,6 +265,7 @@ class _Turn:
             body=body,
             at=self._at,
             incident=incident.number if incident else None,
+            may_be_back=True,
         )
 
     def _quiet_for_long(self, page: Page) -> bool:

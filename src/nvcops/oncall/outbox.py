@@ -68,8 +68,16 @@ def post(  # noqa: PLR0913 - a message has many parts
             desk.add(message)
 
 
-def tell_those_paged(
-    desk: Desk, page: Page, *, purpose: str, text: str, cause: str, at: dt.datetime, but: str = ""
+def tell_those_paged(  # noqa: PLR0913 - a message has many parts
+    desk: Desk,
+    page: Page,
+    *,
+    purpose: str,
+    text: str,
+    cause: str,
+    at: dt.datetime,
+    but: str = "",
+    due: dt.datetime | None = None,
 ) -> None:
     """Tell everybody who was asked, on a channel that reached them; once for all pages of an incident."""
     by_person: dict[str, list[Message]] = {}
@@ -89,7 +97,7 @@ def tell_those_paged(
             body=details([page.summary, text]),
             purpose=purpose,
             created=at,
-            due=at,
+            due=due or at,
             page=page.id,
             incident=page.incident,
         )

@@ -17,13 +17,14 @@ import msgspec
 from nvcops.core.alerts import Category
 from nvcops.core.errors import NotFoundError
 from nvcops.core.manifest import Manifest
-from nvcops.core.oncall import Message, MessageState, Page, channels
+from nvcops.core.oncall import ASKING, Message, MessageState, Page, channels
 from nvcops.core.records import Desk
 from nvcops.oncall.asking import PAGES_MAX, first_details, next_step, stop, timer, undelivered
 from nvcops.oncall.outbox import enter, id_of, say_unreachable, tell_those_paged
 from nvcops.oncall.people import RECEIVER, WEBHOOK, may_acknowledge
 from nvcops.oncall.texts import details, line, slug, stamp
 
+BACK_WITHIN = dt.timedelta(minutes=5)
 _AHEAD_MAX = dt.timedelta(minutes=10)  # no message waits longer until it is tried again, and no lease lasts as long
 _LEFT = dt.timedelta(seconds=30)  # for whoever sends it now
 
@@ -40,6 +41,12 @@ def worse(one: Category, other: Category) -> bool:
     return order.index(one) < order.index(other)
 
 
+def _came_back(page: Page, policy: str, category: Category, at: dt.datetime) -> bool:
+    """Whether it is the same that was over a moment ago, and no worse."""
+    recent = page.resolved is not None and at - page.resolved < BACK_WITHIN
+    return recent and page.policy == policy and not worse(category, page.category)
+
+
 # --- Procedures ---
 
 
@@ -54,15 +61,21 @@ def begin(  # noqa: PLR0913 - a page has many parts
     body: str,
     at: dt.datetime,
     incident: int | None = None,
+    may_be_back: bool = False,
 ) -> Page:
     """Ask the first step of a policy (the first policy where there is none of that name) to acknowledge.
 
     While a page about the same is open it is that one which is answered; something worse than it takes its place, and
-    asks anew also where it was acknowledged.
+    asks anew also where it was acknowledged. With `may_be_back` the same is true of one that was over a moment ago and
+    has reached somebody: what comes and goes asks nobody each time.
     """
     there = desk.find(Page, about=about, resolved__isnull=True, limit=PAGES_MAX)
     if there and not worse(category, there[0].category):
         return there[0]
+    if may_be_back and not there:
+        last = desk.find(Page, about=about, order="-opened", limit=1)
+        if last and _came_back(last[0], policy, category, at) and _reached(desk, last[0]):
+            return _go_on(desk, manifest, last[0], body, at)
     for page in there:
         stop(desk, page)
         desk.put(msgspec.structs.replace(page, resolved=at, next=None))
@@ -79,6 +92,31 @@ def begin(  # noqa: PLR0913 - a page has many parts
         opened=at,
     )
     return next_step(desk, manifest, page, body, at)
+
+
+def _reached(desk: Desk, page: Page) -> bool:
+    """Whether somebody knows of it: has acknowledged it, or was sent word, or is being sent."""
+    sent = [MessageState.SENT, MessageState.SENDING]
+    return page.acknowledged is not None or bool(
+        desk.count(Message, page=page.id, purpose__in=list(ASKING), state__in=sent)
+    )
+
+
+def _go_on(desk: Desk, manifest: Manifest, page: Page, body: str, at: dt.datetime) -> Page:
+    """It is back: who has it still has it; where nobody has, the next are asked when they would have been."""
+    asked = desk.find(Message, page=page.id, purpose__in=list(ASKING), order="-created", limit=1)
+    since = asked[0].created if asked else page.opened
+    due = None if page.acknowledged else max(at, since + dt.timedelta(seconds=timer(manifest, page)))
+    page = msgspec.structs.replace(page, resolved=None, next=due)
+    desk.put(page)
+    ends = desk.find(Message, page=page.id, purpose="resolved", state=MessageState.WAITING)
+    desk.put(*(msgspec.structs.replace(message, state=MessageState.DROPPED) for message in ends))
+    enter(desk, page, "page.back", f"back/{stamp(at)}", manifest=manifest, at=at, said={})
+    heard = desk.find(Message, page=page.id, purpose="update", order="-created", limit=1)
+    if not heard or at - heard[0].created >= BACK_WITHIN:
+        text = f"it is back: {body}"
+        tell_those_paged(desk, page, purpose="update", text=text, cause=f"back/{stamp(at)}", at=at)
+    return page
 
 
 def acknowledge(desk: Desk, *, about: str, person: str, at: dt.datetime, manifest: Manifest | None = None) -> bool:
@@ -120,8 +158,10 @@ def resolve(desk: Desk, *, manifest: Manifest, about: str, body: str, at: dt.dat
     for page in _open(desk, about):
         stop(desk, page)
         desk.put(msgspec.structs.replace(page, resolved=at, next=None))
-        enter(desk, page, "page.resolved", "resolved", manifest=manifest, at=at, said={})
-        tell_those_paged(desk, page, purpose="resolved", text=body, cause=f"resolved/{stamp(at)}", at=at)
+        comes_and_goes = bool(desk.count(Message, page=page.id, purpose="resolved"))
+        enter(desk, page, "page.resolved", stamp(at), manifest=manifest, at=at, said={})
+        due = at + BACK_WITHIN if comes_and_goes else at  # it is dropped where it is back by then
+        tell_those_paged(desk, page, purpose="resolved", text=body, cause=f"resolved/{stamp(at)}", at=at, due=due)
 
 
 def advance(desk: Desk, *, manifest: Manifest, at: dt.datetime) -> dt.datetime | None:
