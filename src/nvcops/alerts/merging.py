@@ -11,7 +11,7 @@ import datetime as dt
 
 from msgspec.structs import replace
 
-from nvcops.alerts.said import Said
+from nvcops.alerts.said import OURS, Said
 from nvcops.core.alerts import Alert, category_of
 
 REMEMBERED = dt.timedelta(hours=1)  # for so long a repetition of an ended firing is known as one
@@ -77,7 +77,7 @@ def _ended(old: Alert | None, said: Said, at: dt.datetime) -> Alert | None:
         if _of_an_earlier(old, said, ends):
             return None
         words = said.annotations or old.annotations
-        ends = max(ends, old.starts)
+        ends = max(ends, min(old.starts, at))  # a clock that was put back ends nothing in the future
         return replace(old, annotations=words, updated=at, ends=ends, expires=None, times=old.times + 1)
     if ran_out(old) or (said.starts is not None and said.starts > old.ends):
         return replace(old, updated=at, ends=max(ends, old.starts), expires=None)
@@ -85,7 +85,12 @@ def _ended(old: Alert | None, said: Said, at: dt.datetime) -> Alert | None:
 
 
 def _of_an_earlier(old: Alert, said: Said, ends: dt.datetime) -> bool:
-    """Whether an end is that of an earlier firing than the one that was said last, by the source's own clock."""
+    """Whether an end is that of an earlier firing than the one that was said last, by the source's own clock.
+
+    What we say ourselves comes in order, and our clock may have been put back.
+    """
+    if said.source in OURS:
+        return False
     if said.ends is not None and old.began_again is not None and said.ends < old.began_again:
         return True
     return said.starts is not None and ends < old.starts

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nvcops.alerts.merging import REMEMBERED, merge
-from nvcops.alerts.said import Said
+from nvcops.alerts.said import PROBES, Said
 from nvcops.core.alerts import Alert
 
 PATIENCE = dt.timedelta(minutes=5)
@@ -43,6 +43,12 @@ def test_the_end_of_an_earlier_firing_does_not_end_a_later_one() -> None:
 def test_an_end_without_a_start_ends_what_fires_whatever_the_clocks_say() -> None:
     alert = after((0, said()), (10, said(ends=-5, over=True)))
     assert alert.ends == at(0)
+
+
+def test_what_we_see_ourselves_ends_also_when_our_clock_was_put_back() -> None:
+    down = Said(labels={"alertname": "ProbeDown"}, starts=at(3600), source=PROBES)
+    up = Said(labels={"alertname": "ProbeDown"}, ends=at(60), over=True, source=PROBES)
+    assert not after((3600, down), (61, up)).firing(at(61))
 
 
 @pytest.mark.parametrize("earlier", [{"starts": 1}, {}])
