@@ -1,6 +1,7 @@
 -- name: sequences
 -- Sequences that can come to their end, and the integer columns that are filled from them: by ownership, by a default, or
--- because they refer to a column that is. `last` is NULL where the sequence was not used yet, or may not be read.
+-- because they refer to a column that is. `last` is NULL where the sequence was not used yet, or may not be read. The 100
+-- nearest to their end, and 100 of those that may not be read.
 WITH fed AS MATERIALIZED (
     SELECT s.seqrelid, d.refobjid AS rel, d.refobjsubid::int2 AS att
     FROM pg_sequence s JOIN pg_depend d ON d.classid = 'pg_class'::regclass AND d.objid = s.seqrelid AND d.objsubid = 0
@@ -28,17 +29,29 @@ WITH fed AS MATERIALIZED (
     LEFT JOIN narrow n ON n.seqrelid = s.seqrelid
     WHERE n.seqrelid IS NOT NULL OR CASE WHEN s.seqincrement > 0 THEN s.seqmax < 2 ^ 53 ELSE s.seqmin > -(2 ^ 53) END
     ORDER BY s.seqrelid LIMIT 5000
+), valued AS MATERIALIZED (
+    SELECT
+        c.*, CASE WHEN c.readable THEN pg_sequence_last_value(c.seqrelid) END::float8 AS last,
+        greatest(t.reltuples, pg_stat_get_live_tuples(t.oid), 0)::float8 AS rows, t.relname, t.relnamespace
+    FROM chosen c LEFT JOIN pg_class t ON t.oid = c.rel
+), ranked AS (
+    SELECT *, row_number() OVER (
+        PARTITION BY readable ORDER BY greatest(
+            CASE WHEN ascending THEN last - least ELSE greatest - last END / nullif(greatest - least, 0),
+            abs(last) / most, CASE WHEN NOT readable THEN rows / most END, 0
+        ) DESC, seqrelid
+    ) AS place FROM valued
 )
 SELECT
-    format('%I.%I', sn.nspname, q.relname) AS name, quote_ident(sn.nspname) AS schema,
-    coalesce(quote_ident(tn.nspname) || '.' || quote_ident(t.relname), '') AS table, coalesce(quote_ident(c.attname), '') AS column,
-    greatest(t.reltuples, pg_stat_get_live_tuples(t.oid), 0)::float8 AS rows,
-    c.ascending, c.cycles, c.least, c.greatest, c.most, c.readable,
-    CASE WHEN c.readable THEN pg_sequence_last_value(c.seqrelid) END::float8 AS last
-FROM chosen c
-JOIN pg_class q ON q.oid = c.seqrelid JOIN pg_namespace sn ON sn.oid = q.relnamespace
-LEFT JOIN pg_class t ON t.oid = c.rel LEFT JOIN pg_namespace tn ON tn.oid = t.relnamespace
-ORDER BY 1, 3, 4;
+    quote_ident(sn.nspname) || '.' || quote_ident(q.relname) AS name, quote_ident(sn.nspname) AS schema,
+    coalesce(quote_ident(tn.nspname) || '.' || quote_ident(r.relname), '') AS table,
+    coalesce(quote_ident(r.attname), '') AS column, r.rows,
+    r.ascending, r.cycles, r.least, r.greatest, r.most, r.readable, r.last
+FROM ranked r
+JOIN pg_class q ON q.oid = r.seqrelid JOIN pg_namespace sn ON sn.oid = q.relnamespace
+LEFT JOIN pg_namespace tn ON tn.oid = r.relnamespace
+WHERE r.place <= 100
+ORDER BY r.place, 1, 3, 4;
 
 -- name: foreign_keys
 -- Foreign keys of tables with some pages that no index serves: one that begins with their columns, in any order. Sizes

@@ -87,15 +87,15 @@ JOIN pg_namespace n ON n.oid = coalesce(o.relnamespace, j.relnamespace);
 
 -- name: measured
 -- How full tables are whose statistics are old, or do not tell. Only pages that vacuum has not seen are read: at some
--- 70 us, the others at 1.5 us. A table that would take more than 0.25 s is left out, and none is begun after 0.4 s.
+-- 70 us, the others at 1.5 us. A table that would take more than 0.15 s is left out, and none is begun after 0.25 s.
 WITH large AS MATERIALIZED ({large}), chosen AS MATERIALIZED (
     SELECT * FROM large
-    WHERE NOT locked AND bytes >= 1048576 AND (NOT fresh OR width IS NULL)
-        AND unseen * 7e-5 + bytes / block * 1.5e-6 <= 0.25
+    WHERE NOT locked AND bytes >= 2097152 AND (NOT fresh OR width IS NULL)
+        AND unseen * 7e-5 + bytes / block * 1.5e-6 <= 0.15
     ORDER BY fresh, bytes DESC, name LIMIT 100
 )
 SELECT
     c.oid, m.table_len::float8 AS bytes, (m.approx_tuple_len + 4 * m.approx_tuple_count)::float8 AS needed
 FROM chosen c
-CROSS JOIN LATERAL (SELECT c.oid WHERE clock_timestamp() < statement_timestamp() + interval '0.4 s' OFFSET 0) next
+CROSS JOIN LATERAL (SELECT c.oid WHERE clock_timestamp() < statement_timestamp() + interval '0.25 s' OFFSET 0) next
 CROSS JOIN LATERAL {pgstattuple}.pgstattuple_approx(next.oid::oid::regclass) m;
