@@ -31,10 +31,12 @@ _STATEMENTS_MAX = 1_000
 _WAITS_MAX = 1_000
 _HINT = "is the disk full, or the folder not ours to write? `state` in platform.toml names it"
 _SUMS = """
-SELECT query, text, sum(calls), sum(total), sum(rows) FROM (
-    SELECT statement, calls, total, rows FROM rise WHERE at >= :raw AND at <= :end
-    UNION ALL SELECT statement, calls, total, rows FROM rise_hour WHERE at >= :first AND at < :last
-) JOIN statement ON id = statement GROUP BY statement ORDER BY 4 DESC"""
+SELECT query, text, calls, total, rows FROM (
+    SELECT statement, sum(calls) AS calls, sum(total) AS total, sum(rows) AS rows FROM (
+        SELECT statement, calls, total, rows FROM rise WHERE at >= :raw AND at <= :end
+        UNION ALL SELECT statement, calls, total, rows FROM rise_hour WHERE at >= :first AND at < :last
+    ) GROUP BY statement
+) JOIN statement ON id = statement ORDER BY total DESC"""
 _WAITED = """
 SELECT kind, event, query, application, sum(seconds) FROM waited WHERE at >= ? AND at < ?
 GROUP BY 1, 2, 3, 4 ORDER BY 5 DESC LIMIT ?"""
