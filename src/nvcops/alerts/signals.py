@@ -123,7 +123,8 @@ def _down(probe: Probe, streak: Streak) -> Said:
         return Said(labels=labels, over=True, ends=since, source=SOURCE)
     words = {
         "summary": sentence(probe, streak.why),
-        "description": f"{probe.failures} looks in a row failed since {since:%H:%M:%S %Z}, one each {probe.interval}.",
+        "description": f"It failed since {since:%H:%M:%S %Z}; looked at each {probe.interval}, "
+        f"down after {probe.failures} in a row.",
         "runbook": _RUNBOOKS[probe.kind],
     }
     return Said(labels=labels, annotations=words, starts=since, source=SOURCE)

@@ -105,7 +105,7 @@ def _flood(desk: Desk, refused: int, at: dt.datetime, manifest: Manifest, *, cal
     said = Said(
         labels=FLOOD,
         annotations={
-            "summary": f"{Count(refused)} new alerts were refused: more than {most} fire",
+            "summary": f"new alerts refused, because more than {most} fire: {Count(refused)}",
             "description": "Somebody floods the intake, or firing_max is too low. What is known is still taken.",
         },
         source="nvcops",

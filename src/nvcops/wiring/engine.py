@@ -82,7 +82,7 @@ class Engine:
         with self._turn:
             self._offered += said
             if len(self._offered) > _OFFERED_MAX:
-                self._say(f"{len(self._offered) - _OFFERED_MAX} alerts are dropped: the records cannot be written")
+                self._say(f"the records cannot be written, alerts dropped: {len(self._offered) - _OFFERED_MAX:,}")
                 del self._offered[:-_OFFERED_MAX]
             self._turn.notify()
 

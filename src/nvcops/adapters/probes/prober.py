@@ -171,7 +171,7 @@ class LoopProber:
                 await self._look_now(watched)
             missed = max(0, int((loop.time() - due) / probe.interval) - 1)
             if missed and self._still_s() - still > probe.interval / 2:
-                why = f"{missed} looks were due while we ourselves stood still"
+                why = f"looks that were due while we ourselves stood still: {missed:,}"
                 self._hand_over(watched, Look(probe=probe.name, time=now(), why=why, known=False))
             due += probe.interval * (missed + 1)
 
@@ -249,7 +249,7 @@ class LoopProber:
         watched.count(look)
         try:
             if lost := self._lost[look.probe]:
-                why = f"{lost} looks were not taken in time, and are lost"
+                why = f"looks that were not taken in time, and are lost: {lost:,}"
                 self._ended.put_nowait(Look(probe=look.probe, time=look.time, why=why, known=False))
                 del self._lost[look.probe]
             self._ended.put_nowait(look)

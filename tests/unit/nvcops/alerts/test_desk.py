@@ -264,7 +264,7 @@ def test_more_than_fit_are_refused_which_is_an_alert_itself_until_there_is_room(
     assert (taken.begun, taken.refused) == (20, 5)
     office.tick(0)
     assert [message.subject for message in office.sent(0, "page")] != []
-    assert "5 new alerts were refused" in office.sent(0, "page")[0].body
+    assert "new alerts refused, because more than 20 fire: 5" in office.sent(0, "page")[0].body
     again = office.take(1, *flood)
     assert (again.known, again.refused) == (20, 5), "what is known is still taken"
     office.take(2, *(msgspec.structs.replace(one, over=True) for one in flood))

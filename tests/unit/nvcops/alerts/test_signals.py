@@ -57,7 +57,7 @@ def test_so_many_bad_looks_in_a_row_are_an_alert_since_the_first(watchman: Watch
     }
     assert (said.starts, said.over, said.lasts) == (at(2), False, True)
     assert said.annotations["summary"] == "bank-1 does not answer as it should: timed out"
-    assert "2 looks in a row failed since 12:00:02 UTC" in said.annotations["description"]
+    assert "It failed since 12:00:02 UTC; looked at each 1 s, down after 2 in a row" in said.annotations["description"]
 
 
 def test_so_many_good_looks_end_it_since_the_first(watchman: Watchman) -> None:
