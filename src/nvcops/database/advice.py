@@ -27,6 +27,7 @@ from nvcops.database.writes import Writes, updates_of
 QUERIES = queries.load("nvcops.database", "advice.sql")
 _SEARCH_S = 120.0
 _TURNS = 3
+_TOUCHED_MAX = 300
 
 # --- Facts ---
 
@@ -49,7 +50,6 @@ class Advice(msgspec.Struct, frozen=True, kw_only=True):
 
     Of `statements` some are `unplanned`, and `unmeasured` have no arguments: those the planner alone judged. Costs are
     the planner's for the whole workload, writes included: without, with what was found first, with all candidates.
-    `touched` are the tables of each statement, with their schemas.
     """
 
     statements: int
@@ -65,7 +65,6 @@ class Advice(msgspec.Struct, frozen=True, kw_only=True):
     kept: tuple[Built, ...] = ()
     rejected: tuple[Rejected, ...] = ()
     changed: tuple[Changed, ...] = ()
-    touched: dict[int, tuple[str, ...]] = {}
 
 
 def writes_of(database: Database, workload: Workload) -> dict[Relation, Writes]:
@@ -140,7 +139,6 @@ def advise(
         kept=tuple(kept),
         rejected=tuple(one for one in prover.rejected if one.index not in there),
         changed=changed,
-        touched={mention.id: tuple(sorted(".".join(table) for table in mention.named)) for mention in mentions},
     )
 
 
@@ -182,6 +180,19 @@ class Search:
                     cost_floor=costs.reads(self.candidates.all()),
                 )
         return found
+
+
+def touched(copy: Copy, statements: Sequence[Statement]) -> dict[int, tuple[str, ...]]:
+    """The columns that each statement names, and the tables that it writes to, with their schemas.
+
+    One of which that is not known has no entry.
+    """
+    found = {}
+    for one in mentioned(copy, statements[:_TOUCHED_MAX])[0]:
+        columns = {".".join((*table, column)) for table, named in one.named.items() for column in named}
+        if not one.opaque:
+            found[one.id] = tuple(sorted(columns | {".".join(table) for table in one.writes}))
+    return found
 
 
 # --- Rules ---

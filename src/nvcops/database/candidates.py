@@ -26,12 +26,15 @@ WIDTH_MAX_BYTES = 200  # a column that is wider makes a poor b-tree, and may be 
 class Mentioned(msgspec.Struct, frozen=True, kw_only=True):
     """What a statement does with columns: `searched` are those of its conditions, joins, groups and orders.
 
-    `named` are all that stand in its text, those included: an index that holds them spares the table.
+    `named` are all that stand in its text, those included: an index that holds them spares the table. `writes` are the
+    tables that it writes to; `opaque`: its plan names no table, so what its functions do is not seen.
     """
 
     id: int
     searched: Columns
     named: Columns
+    writes: frozenset[Relation] = frozenset()
+    opaque: bool = False
 
 
 class Unplanned(msgspec.Struct, frozen=True):
@@ -160,7 +163,20 @@ def mentioned_in(statement: int, text: str, plans: Sequence[Mapping[str, Any]], 
                 searched.setdefault(relation, set()).add(column)
     words = words_of(text)
     named = {relation: (there[relation] & words) | searched.get(relation, set()) for relation, _ in relations}
-    return Mentioned(id=statement, searched={key: frozenset(kept) for key, kept in searched.items()}, named=named)
+    return Mentioned(
+        id=statement,
+        searched={key: frozenset(kept) for key, kept in searched.items()},
+        named=named,
+        writes=written_in(plans),
+        opaque=not relations_in(plans),
+    )
+
+
+def written_in(plans: Sequence[Mapping[str, Any]]) -> frozenset[Relation]:
+    """The tables that plans write to."""
+    writing = [node for node in nodes(plans) if node["Node Type"] == "ModifyTable"]
+    targets = [target for node in writing for target in (node, *node.get("Target Tables", ()))]
+    return frozenset((one["Schema"], one["Relation Name"]) for one in targets if "Relation Name" in one)
 
 
 def _conditions(node: Mapping[str, Any]) -> set[tuple[str, str]]:

@@ -14,7 +14,6 @@ from nvcops.core.units import Bytes, Count, Seconds
 from nvcops.core.upkeep import Done, Order, Outcome
 from nvcops.core.workload import IndexKey
 from nvcops.database import altering
-from nvcops.database.advice import Advice
 from nvcops.database.altering import usual
 from nvcops.database.maintenance import guard_of
 from nvcops.database.needs import upkeep_of
@@ -22,6 +21,7 @@ from nvcops.database.regression import Watched, told, watched
 from nvcops.database.removal import Superfluous, remaking
 
 QUERIES = queries.load("nvcops.database", "indexing.sql")
+Touched = Mapping[int, Sequence[str]]  # by statement: columns that it names, tables that it writes to
 
 # --- Facts ---
 
@@ -37,11 +37,15 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):
-    """An index that is to be there: its table, and the statements that make it and clear away what is half made."""
+    """An index that comes or goes: its table, its first column, the statements that make it and remove it.
+
+    `first` is empty of an expression.
+    """
 
     schema: str
     name: str
     table: str
+    first: str
     title: str
     create: str
     drop: str
@@ -78,6 +82,7 @@ def of_key(key: IndexKey) -> Wanted:
         schema=key.schema,
         name=key.name,
         table=f"{key.schema}.{key.table}",
+        first=key.columns[0],
         title=key.title,
         create=key.create(concurrently=True),
         drop=key.drop(concurrently=True),
@@ -90,31 +95,45 @@ def of_superfluous(one: Superfluous) -> Wanted:
         schema=one.schema,
         name=one.plain,
         table=f"{one.table_schema}.{one.table}",
+        first=one.first,
         title=one.name,
         create=remaking(one.definition),
         drop=f"DROP INDEX CONCURRENTLY IF EXISTS {one.quoted}",
     )
 
 
-def blamed(seen: Watched, changed: Sequence[Wanted], touched: Mapping[int, Sequence[str]]) -> list[Wanted]:
-    """What is taken back: all where nobody could look; else the changes to tables of the statements that got slower.
+def concerns(one: Wanted, touched: Sequence[str] | None) -> bool:
+    """Whether a change can matter to a statement: it names the index's first column, or writes to its table.
 
-    A statement of which it is not known what it touches may have been slowed by any of them.
+    >>> one = Wanted(schema="s", name="i", table="s.t", first="a", title="", create="", drop="")
+    >>> [concerns(one, each) for each in (["s.t.a"], ["s.t.b"], ["s.t"], ["s.u.a"], [], None)]
+    [True, False, True, False, False, True]
+    """
+    if touched is None:
+        return True
+    wanted = f"{one.table}.{one.first}"
+    return any(each in (wanted, one.table) or (not one.first and each.startswith(wanted)) for each in touched)
+
+
+def apart(before: Mapping[int, float], changed: Sequence[Wanted], touched: Touched) -> list[int]:
+    """The statements to which no change can matter: what they got slower by is the machine's."""
+    return sorted(one for one in before if not any(concerns(each, touched.get(one)) for each in changed))
+
+
+def blamed(seen: Watched, changed: Sequence[Wanted], touched: Touched) -> list[Wanted]:
+    """What is taken back: all where nobody could look; else what can matter to the statements that got slower.
 
     >>> from nvcops.database.regression import Slower
-    >>> a, b = (Wanted(schema="s", name=n, table=f"s.{n}", title=n, create="", drop="") for n in "ab")
+    >>> a, b = (Wanted(schema="s", name=n, table=f"s.{n}", first="c", title=n, create="", drop="") for n in "ab")
     >>> slow = Watched(seconds=9, slower=(Slower(7, 0.1, 0.2, 50),))
-    >>> [[one.name for one in blamed(slow, [a, b], known)] for known in ({7: ["s.a"]}, {7: ["s.c"]}, {7: []}, {})]
-    [['a'], [], ['a', 'b'], ['a', 'b']]
+    >>> [[one.name for one in blamed(slow, [a, b], known)] for known in ({7: ["s.a.c"]}, {7: ["s.c"]}, {})]
+    [['a'], [], ['a', 'b']]
     >>> len(blamed(Watched(seconds=9, blind="it does not answer"), [a, b], {}))
     2
     """
     if seen.blind:
         return list(changed)
-    tables = [touched.get(one.id, ()) for one in seen.slower]
-    if any(not each for each in tables):
-        return list(changed)
-    return [one for one in changed if any(one.table in each for each in tables)]
+    return [one for one in changed if any(concerns(one, touched.get(slow.id)) for slow in seen.slower)]
 
 
 def made_finding(one: Wanted, done: Done | None, there: Standing | None, *, back: bool) -> Finding:
@@ -160,7 +179,7 @@ def watch_finding(seen: Watched) -> Finding:
 
 
 def applied(
-    run: Run, target: Target, keys: Sequence[IndexKey], superfluous: Sequence[Superfluous], advice: Advice
+    run: Run, target: Target, keys: Sequence[IndexKey], superfluous: Sequence[Superfluous], touched: Touched
 ) -> list[Finding]:
     """Make and remove what was approved, watch it, and take back what hurts; then read what stands there."""
     entry = altering.upkeep_of(target.manifest)
@@ -172,8 +191,9 @@ def applied(
     before = run.read(usual, target, run.started)
     done = {one.name: run.step(f"make {one.title}", make, target, one) for one in making}
     done |= {one.name: run.step(f"remove {one.title}", remove, target, one.drop) for one in removing}
-    seen = run.read(watched, target, before, float(entry.watch_after))
-    back = blamed(seen, [*making, *removing], advice.touched) if seen.slower or seen.blind else []
+    control = apart(before, [*making, *removing], touched)
+    seen = run.read(watched, target, before, float(entry.watch_after), control)
+    back = blamed(seen, [*making, *removing], touched)
     for one in back:
         if one in making:
             run.step(f"remove {one.title} again", remove, target, one.drop)

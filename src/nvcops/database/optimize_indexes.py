@@ -15,7 +15,7 @@ from nvcops.core.runs import Run, conduct
 from nvcops.core.target import Target
 from nvcops.core.units import Bytes, Count, Ratio, Seconds
 from nvcops.core.workload import Workload
-from nvcops.database.advice import Advice, advise, writes_of
+from nvcops.database.advice import Advice, advise, touched, writes_of
 from nvcops.database.copies import asked, clones_of, copied, discarded, weightiest, with_arguments
 from nvcops.database.indexing import applied
 from nvcops.database.proof import begin
@@ -28,10 +28,14 @@ _WEEK = dt.timedelta(days=7)
 
 
 class Found(msgspec.Struct, frozen=True, kw_only=True):
-    """What the copy said: which indexes help, which can go; `trouble` says why nobody knows."""
+    """What the copy said: which indexes help, which can go; `trouble` says why nobody knows.
+
+    `touched` are, by statement, the columns that it names and the tables that it writes to.
+    """
 
     advice: Advice = Advice(statements=0)
     removal: Removal = Removal()
+    touched: dict[int, tuple[str, ...]] = {}
     trouble: str = ""
 
 
@@ -59,7 +63,8 @@ def found(target: Target, run: str, workload: Workload, going: Removal, budget: 
             trial = begin(copy)
             measurable = [one for one in statements if one.id in with_values]
             removal = proven(trial, measurable, going, ROUNDS) if going.superfluous else going
-            return Found(advice=advise(trial, statements, writes, budget), removal=removal)
+            advice = advise(trial, statements, writes, budget)
+            return Found(advice=advice, removal=removal, touched=touched(copy, workload.statements))
     except NvcopsError as error:
         return Found(trouble=error.sentence)
 
@@ -200,7 +205,7 @@ def optimize_indexes(  # noqa: D417 - its Args are the script's flags
         run.approve("indexes", f"On the live database: {what}")
         wanted = (MISSING.name, SUPERFLUOUS.name)
         lines = [line for line in lines if line.check not in wanted or line.verdict is Verdict.OK]
-        lines += applied(run, target, [one.index for one in seen.advice.kept], seen.removal.superfluous, seen.advice)
+        lines += applied(run, target, [one.index for one in seen.advice.kept], seen.removal.superfluous, seen.touched)
     run.conclude([workload_finding(asks.workload, seen.advice), *lines], summary=_summary(seen, copy))
 
 

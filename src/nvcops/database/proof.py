@@ -10,7 +10,6 @@ import statistics
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import msgspec
 
@@ -18,7 +17,7 @@ from nvcops.core import queries
 from nvcops.core.clones import Copy, Timing
 from nvcops.core.errors import TargetError
 from nvcops.core.workload import Statement
-from nvcops.database.candidates import Relation, indexes_in, nodes, relations_in
+from nvcops.database.candidates import Relation, indexes_in, relations_in, written_in
 
 QUERIES = queries.load("nvcops.database", "proof.sql")
 Name = tuple[str, str]  # schema and name of an index
@@ -186,13 +185,6 @@ SLOWED = 1.10  # slower than that by an index, and the index goes
 SUSPECT = 1.05
 QUICKER = 0.95
 NOISE_S = 0.0001  # a difference below is nobody's
-
-
-def written_in(plans: Sequence[Mapping[str, Any]]) -> frozenset[Relation]:
-    """The tables that plans write to."""
-    writing = [node for node in nodes(plans) if node["Node Type"] == "ModifyTable"]
-    targets = [target for node in writing for target in (node, *node.get("Target Tables", ()))]
-    return frozenset((one["Schema"], one["Relation Name"]) for one in targets if "Relation Name" in one)
 
 
 def is_slower(compared: Compared) -> bool:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from statistics import median
 
 import msgspec
 
@@ -63,8 +64,11 @@ def counted(database: Database) -> dict[int, Counter]:
 
 
 @conduct(deadline="2 h", idempotent=True)
-def watched(target: Target, before: dict[int, float], seconds: float) -> Watched:
-    """Watch the statements for a while; it ends at once when one got slower in two looks running."""
+def watched(target: Target, before: dict[int, float], seconds: float, control: list[int] | None = None) -> Watched:
+    """Watch the statements for a while; it ends at once when one got slower in two looks running.
+
+    control: statements that the change cannot concern; by as much as those got slower, all others may.
+    """
     if target.database is None:
         return Watched(seconds=0, blind="platform.toml names no [database]")
     ends, silent, last = time.monotonic() + seconds, 0, frozenset[int]()
@@ -85,7 +89,7 @@ def watched(target: Target, before: dict[int, float], seconds: float) -> Watched
         silent = 0
         start = now if start is None or _began_anew(start, now) else start
         seen = risen(start, now)
-        found = slower(before, seen)
+        found = slower(adjusted(before, seen, control or []), seen)
         tell(0, 0, f"watching {len(seen)} statements, {Seconds(max(0.0, round(left)))} to go")
         if found and (both := last & {one.id for one in found}):
             slow = tuple(one for one in found if one.id in both)
@@ -124,6 +128,24 @@ def risen(before: Mapping[int, Counter], now: Mapping[int, Counter]) -> dict[int
         for one, count in now.items()
     }
     return {one: count for one, count in rise.items() if count.calls > 0}
+
+
+def adjusted(before: Mapping[int, float], since: Mapping[int, Counter], control: Sequence[int]) -> Mapping[int, float]:
+    """What calls would take by now without the change: the machine may have become busier meanwhile.
+
+    >>> since = {1: Counter(20, 0.4), 2: Counter(20, 0.3), 3: Counter(20, 0.8)}
+    >>> adjusted({1: 0.010, 2: 0.010, 3: 0.010}, since, [1, 2])[3]
+    0.0175
+    >>> adjusted({1: 0.040, 3: 0.010}, since, [1])[3]
+    0.01
+    """
+    ratios = [
+        since[one].seconds / since[one].calls / before[one]
+        for one in control
+        if before.get(one) and one in since and since[one].calls >= _CALLS_MIN
+    ]
+    factor = max(1.0, median(ratios)) if ratios else 1.0
+    return {one: mean * factor for one, mean in before.items()}
 
 
 def slower(before: Mapping[int, float], since: Mapping[int, Counter]) -> list[Slower]:

@@ -24,13 +24,17 @@ _LOOKED = ("redundant", "unused", "counted_since")
 
 
 class Superfluous(msgspec.Struct, frozen=True, kw_only=True):
-    """An index that may go, why, and the statement that makes it again."""
+    """An index that may go, why, and the statement that makes it again.
+
+    `first` is its first column, empty of an expression.
+    """
 
     schema: str
     plain: str
     quoted: str
     table_schema: str
     table: str
+    first: str
     definition: str
     bytes: float
     why: str
@@ -68,6 +72,7 @@ class _Described(msgspec.Struct, frozen=True):
     quoted: str
     table_schema: str
     table: str
+    first: str
     definition: str
     bytes: float
     foreign: bool

@@ -4,6 +4,7 @@
 SELECT
     x.nspname || '.' || c.relname AS name, x.nspname AS schema, c.relname AS plain,
     format('%%I.%%I', x.nspname, c.relname) AS quoted, tn.nspname AS table_schema, t.relname AS "table",
+    coalesce((SELECT attname FROM pg_attribute WHERE attrelid = t.oid AND attnum = i.indkey[0]), '') AS first,
     pg_get_indexdef(i.indexrelid) AS definition, pg_relation_size(c.oid)::float8 AS bytes,
     EXISTS (
         SELECT FROM pg_constraint o

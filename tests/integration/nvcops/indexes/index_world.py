@@ -47,6 +47,7 @@ _SKEWED = """
 CREATE TABLE skewed (id bigint PRIMARY KEY, kind int NOT NULL, partner int NOT NULL);
 INSERT INTO skewed SELECT i, i % 2000, i * 7919 % 60000 FROM generate_series(1, 60000) i;
 CREATE TABLE partner (number int NOT NULL, filler text NOT NULL);
+CREATE TABLE calm AS SELECT i AS id, i % 100 AS kind FROM generate_series(1, 5000) i;
 INSERT INTO partner SELECT i * 10007 % 60000, repeat('y', 60) FROM generate_series(1, 60000) i;
 """
 
@@ -65,6 +66,8 @@ class IndexWorld:
                 for n in range(PLANTED):
                     session.execute(f"SELECT id FROM t{n} WHERE known = {turn * 37 % ROWS}".encode())  # noqa: S608 - ours
                     session.execute(f"SELECT id FROM t{n} WHERE wanted = {turn * 41 % ROWS}".encode())  # noqa: S608 - ours
+                for what in ("min(id)", "max(id)", "count(*)"):  # what no index would help
+                    session.execute(f"SELECT {what}, avg(kind) FROM calm".encode())  # noqa: S608 - ours
                 if skewed:
                     query = (
                         "SELECT count(p.filler) FROM skewed s JOIN partner p ON p.number = s.partner WHERE s.kind = 7"
