@@ -56,7 +56,7 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
 class WhatIf(Protocol):
     """The planner's word on indexes that nobody built; costs are in the planner's units.
 
-    By HypoPG where it is there, else by empty ones that are made to look full.
+    Nothing of what is asked stays in the copy.
     """
 
     @property
@@ -147,5 +147,8 @@ class Clones(Protocol):
         ...
 
     def tidy(self, run: str) -> list[str]:
-        """Remove what other runs left when they were killed; what was removed."""
+        """Remove what other runs left when they were killed; what was removed.
+
+        Whoever makes copies holds the lock "database": then no other run needs its own any more.
+        """
         ...
