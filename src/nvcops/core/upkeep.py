@@ -59,7 +59,7 @@ class Done(msgspec.Struct, frozen=True, kw_only=True):
     """What came of an order: `why` it was not done, in a sentence; seconds that it took, all attempts together.
 
     `queued_s` is the longest that anybody was seen waiting behind it; the p99s are of the slowest service, before and
-    at worst during it, in seconds; None where they are not known.
+    at worst during it (for longer than a moment), in seconds; None where they are not known.
     """
 
     outcome: Outcome

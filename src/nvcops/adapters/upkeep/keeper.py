@@ -56,7 +56,7 @@ class PostgresUpkeep:
 
     async def _carried_out(self, order: Order, guard: Guard) -> Done:
         await self.meter.learn()
-        following = asyncio.create_task(self.meter.follow(guard.slowdown))
+        following = asyncio.create_task(self.meter.follow())
         try:
             await asyncio.sleep(0)  # it begins to look before anything is done
             carrying = Carrying(server=self._server, order=order, guard=guard, meter=self.meter, old_s=self.old_s)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from time import monotonic
@@ -19,6 +19,7 @@ from nvcops.core.units import Seconds
 _LOOK_S = 1.0
 _KEPT_S = 30.0  # where few requests come, a look back reaches this far to have enough of them
 _BLIND_S = 5.0
+_END_SHARE = 0.4
 Buckets = dict[float, float]  # how many requests were not above an edge; all of them are at infinity
 
 
@@ -138,7 +139,7 @@ class Meter:
         self._before: dict[str, Seconds] = {}
         self._learned = -math.inf
         self._began = 0.0
-        self._over: Counter[str] = Counter()
+        self._last: dict[str, Seconds] = {}
         self._worst: dict[str, Seconds] = {}
 
     async def learn(self) -> None:
@@ -154,24 +155,24 @@ class Meter:
         self._before = {name: p99 for name, p99 in found.items() if p99}
         self._learned = monotonic()
 
-    async def follow(self, slowdown: float) -> None:
+    async def follow(self) -> None:
         """Look each second until it is cancelled."""
         await self._look()
-        self._began, self._worst, self._over = monotonic(), {}, Counter()
+        self._began, self._worst, self._last = monotonic(), {}, {}
         for latency in self._services:
             latency.seen = self._began
         while self._services:
             await asyncio.sleep(_LOOK_S)
             await self._look()
             for latency in self._services:
-                self._judge(latency, slowdown)
+                self._judge(latency)
 
     def trouble(self, slowdown: float) -> str:
         """Why an order must stop: a service is too slow, or says nothing any more; empty while all is well."""
         for latency in self._services:
             name = latency.entry.name
-            if name in self._before and self._over[name] >= 2:  # two looks in a row: a hiccup is none
-                worst, before = self._worst[name], self._before[name]
+            worst, before = self._worst.get(name), self._before.get(name)
+            if worst and before and worst > slowdown * before:
                 return f"the p99 of {name} rose to {worst}, more than {slowdown:g} times the {before} of before"
             if name in self._before and monotonic() - latency.seen > _BLIND_S:
                 return f"the metrics of {name} cannot be read any more: {latency.trouble}"
@@ -189,10 +190,15 @@ class Meter:
     async def _look(self) -> None:
         await asyncio.gather(*(latency.look() for latency in self._services))
 
-    def _judge(self, latency: Latency, slowdown: float) -> None:
-        name, p99 = latency.entry.name, latency.p99(self._began, self._window_s)
-        if p99 is None or name not in self._before:
-            self._over[name] = 0
+    def _judge(self, latency: Latency) -> None:
+        """As slow as the window was, its end still is, and the look before said too: a hiccup that is over is none."""
+        name = latency.entry.name
+        whole, end = (latency.p99(self._began, share * self._window_s) for share in (1.0, _END_SHARE))
+        if whole is None or end is None or name not in self._before:
+            self._last.pop(name, None)
             return
-        self._worst[name] = max(p99, self._worst.get(name, p99))
-        self._over[name] = self._over[name] + 1 if p99 > slowdown * self._before[name] else 0
+        p99 = min(whole, end)
+        if name in self._last:
+            lasting = min(p99, self._last[name])
+            self._worst[name] = max(lasting, self._worst.get(name, lasting))
+        self._last[name] = p99
