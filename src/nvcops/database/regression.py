@@ -131,13 +131,13 @@ def risen(before: Mapping[int, Counter], now: Mapping[int, Counter]) -> dict[int
 
 
 def adjusted(before: Mapping[int, float], since: Mapping[int, Counter], control: Sequence[int]) -> Mapping[int, float]:
-    """What calls would take by now without the change: the machine may have become busier meanwhile.
+    """What calls would take by now without the change, the control's left out: the machine may have become busier.
 
     >>> since = {1: Counter(20, 0.4), 2: Counter(20, 0.3), 3: Counter(20, 0.8)}
     >>> adjusted({1: 0.010, 2: 0.010, 3: 0.010}, since, [1, 2])[3]
     0.0175
-    >>> adjusted({1: 0.040, 3: 0.010}, since, [1])[3]
-    0.01
+    >>> adjusted({1: 0.040, 3: 0.010}, since, [1])
+    {3: 0.01}
     """
     ratios = [
         since[one].seconds / since[one].calls / before[one]
@@ -145,7 +145,7 @@ def adjusted(before: Mapping[int, float], since: Mapping[int, Counter], control:
         if before.get(one) and one in since and since[one].calls >= _CALLS_MIN
     ]
     factor = max(1.0, median(ratios)) if ratios else 1.0
-    return {one: mean * factor for one, mean in before.items()}
+    return {one: mean * factor for one, mean in before.items() if one not in control}
 
 
 def slower(before: Mapping[int, float], since: Mapping[int, Counter]) -> list[Slower]:

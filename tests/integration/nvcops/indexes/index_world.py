@@ -17,7 +17,7 @@ from restore_world import FULL, RestoreWorld, restore_world
 
 PLANTED = 10
 _SHOP = "shop"  # what nvcops asks itself is no workload
-ROWS = 20_000
+ROWS = 40_000
 SETTINGS = {
     "shared_preload_libraries": "pg_stat_statements",
     "autovacuum": "off",  # that a statistic stays wrong is planted here
@@ -45,10 +45,10 @@ CREATE INDEX t{n}_idle ON t{n} (idle);
 # When the backup is taken, few rows are of one kind; afterwards all are, and the statistics do not know.
 _SKEWED = """
 CREATE TABLE skewed (id bigint PRIMARY KEY, kind int NOT NULL, partner int NOT NULL);
-INSERT INTO skewed SELECT i, i % 2000, i * 7919 % 60000 FROM generate_series(1, 60000) i;
+INSERT INTO skewed SELECT i, i % 1000, i * 7919 % 30000 FROM generate_series(1, 30000) i;
 CREATE TABLE partner (number int NOT NULL, filler text NOT NULL);
 CREATE TABLE calm AS SELECT i AS id, i % 100 AS kind FROM generate_series(1, 5000) i;
-INSERT INTO partner SELECT i * 10007 % 60000, repeat('y', 60) FROM generate_series(1, 60000) i;
+INSERT INTO partner SELECT i * 10007 % 30000, repeat('y', 60) FROM generate_series(1, 30000) i;
 """
 
 
