@@ -92,11 +92,15 @@ _GENTLE = {"vacuum_cost_delay": "2", "vacuum_cost_limit": "400"}  # as maintenan
 
 
 class Made(msgspec.Struct, frozen=True, kw_only=True):
-    """A fix, and what became of its orders: the last of them that was carried out, or was not."""
+    """A fix, and what became of its orders: the last of them that was carried out, or was not.
+
+    `before` and `after` are what stood on the live server.
+    """
 
     fix: Fix
     done: Done | None
-    kept: Kept
+    before: Kept
+    after: Kept
 
 
 def fixes(seen: Examined) -> list[Fix]:
@@ -116,9 +120,9 @@ def orders(fix: Fix) -> list[Order]:
     return [*changing, Order(title=f"analyse {fix.schema}.{fix.table}", sql=fix.analyze, settings=_GENTLE)]
 
 
-def stands(fix: Fix, there: Kept, since: dt.datetime) -> bool:
-    """Whether what was read back is what was to be made, and it took effect."""
-    if there.analyzed is None or there.analyzed < since:
+def stands(fix: Fix, before: Kept, there: Kept) -> bool:
+    """Whether what was read back is what was to be made, and took effect: the table was analysed since."""
+    if there.analyzed is None or there.analyzed == before.analyzed:
         return False
     if fix.kinds:
         return fix.name in there.extended
@@ -133,7 +137,7 @@ def said(found: Mended) -> str:
     return f"{wrong}; {found.fix.title} makes it {found.after:,.1f} times; {proof_told(found.proofs)}"
 
 
-def findings_of(seen: Examined, made: Sequence[Made], since: dt.datetime) -> list[Finding]:
+def findings_of(seen: Examined, made: Sequence[Made]) -> list[Finding]:
     """Every spot, and what became of it; a database whose estimates hold has one line."""
     if seen.trouble:
         return [READ.unknown(seen.trouble)]
@@ -142,10 +146,10 @@ def findings_of(seen: Examined, made: Sequence[Made], since: dt.datetime) -> lis
     without = f"; {seen.without} could not be run" if seen.without else ""
     lines = [READ.finding(Verdict.OK, f"{seen.statements} statements, {seen.nodes:,} nodes of plans compared{without}")]
     by_title = {each.fix.title: each for each in made}
-    return lines + [_finding(found, by_title, since) for found in seen.mended]
+    return lines + [_finding(found, by_title) for found in seen.mended]
 
 
-def _finding(found: Mended, made: dict[str, Made], since: dt.datetime) -> Finding:
+def _finding(found: Mended, made: dict[str, Made]) -> Finding:
     subject, observed = found.spot.title, said(found)
     if found.fix is None or not worth(found):
         return LEFT.finding(Verdict.OK, observed, subject=subject)
@@ -155,9 +159,9 @@ def _finding(found: Mended, made: dict[str, Made], since: dt.datetime) -> Findin
     if one.done is None or one.done.outcome is not Outcome.DONE:
         why = f"not made: {one.done.why}" if one.done else "not made"
         return MADE.finding(Verdict.WARNING, f"{why}; {observed}", subject=subject)
-    if one.kept.trouble:
-        return MADE.unknown(f"{one.kept.trouble}; {observed}", subject=subject)
-    if not stands(found.fix, one.kept, since):
+    if one.after.trouble:
+        return MADE.unknown(f"{one.after.trouble}; {observed}", subject=subject)
+    if not stands(found.fix, one.before, one.after):
         return MADE.finding(Verdict.WARNING, f"it was made, and does not stand there; {observed}", subject=subject)
     return MADE.finding(Verdict.OK, f"{observed}; made in {Seconds(one.done.seconds)}", subject=subject)
 
@@ -213,17 +217,18 @@ def update_db_stats(  # noqa: D417 - its Args are the script's flags
     if staying and apply:
         run.approve("statistics", f"change the planner's statistics: {'; '.join(fix.title for fix in staying)}")
     made = [_made(run, target, fix) for fix in chosen if apply or not fix.asks]
-    run.conclude(findings_of(seen, made, run.started), summary=summary(seen, made))
+    run.conclude(findings_of(seen, made), summary=summary(seen, made))
 
 
 def _made(run: Run, target: Target, fix: Fix) -> Made:
     """Carry a fix out and read it back; what follows an order that was not done is not begun."""
     done: Done | None = None
+    before = run.read(kept, target, fix)
     for order in orders(fix):
         done = run.step(order.title, carried_out, target, order)
         if done is None or done.outcome is not Outcome.DONE:
             break
-    return Made(fix=fix, done=done, kept=run.read(kept, target, fix))
+    return Made(fix=fix, done=done, before=before, after=run.read(kept, target, fix))
 
 
 @conduct(deadline="5 h", idempotent=True)
