@@ -30,6 +30,7 @@ from nvcops.database import (
     wraparound,
 )
 from nvcops.database.capacity import capacity, capacity_findings
+from nvcops.database.pools import pool_findings, pools
 from nvcops.database.servers import replication_findings, server_findings, servers
 from nvcops.database.spending import TOP_MAX, length, spending, spending_findings
 from nvcops.database.topics import Answers, Extension, placed, unknown
@@ -211,6 +212,8 @@ def db_performance_check(  # noqa: D417 - its Args are the script's flags
     name = manifest.database.primary.name
     findings += performance_findings(seen, manifest, name)
     findings += capacity_findings(run.read(capacity, target, run.started), manifest, name)
+    lately = dt.timedelta(seconds=manifest.limits.recent_window)
+    findings += pool_findings(run.read(pools, target, run.started - lately, run.started), manifest.database.limits)
     if not seen.primary.trouble:
         spent = run.read(spending, target, run.started - back, run.started, sampled)
         findings += [
