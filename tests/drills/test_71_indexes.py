@@ -38,6 +38,12 @@ def made(there: Iterable[str]) -> set[int]:
 def test_planted_indexes_come_and_go_and_what_hurts_is_taken_back(world: IndexWorld) -> None:
     world.skew()
     world.ask(30)
+    before = world.indexes()
+    rehearsed = run_procedure("optimize-indexes", world.of, ActingRun(dry=True), apply=True, remove_unused=True)
+    assert world.indexes() == before
+    assert rehearsed.approved == []
+    assert "would be searched" in rehearsed.of("indexes.workload")[0].observed
+    assert len(rehearsed.of("indexes.spared")) >= 2 * PLANTED
     with world.asked():
         run = run_procedure("optimize-indexes", world.of, ActingRun(), apply=True, remove_unused=True)
     there = world.indexes()
