@@ -241,7 +241,7 @@ def refused() -> Callable[..., str]:
 @pytest.fixture
 def database() -> Iterator[Postgres]:
     """PostgreSQL as the shop's administrator made it, with a user for watching."""
-    with postgres.temporary(settings=SETTINGS) as server:
+    with postgres.temporary(durable=True, settings=SETTINGS) as server:
         with server.connect() as connection:
             connection.execute("CREATE ROLE shop LOGIN PASSWORD 'shop-pw'")
             connection.execute(f"CREATE ROLE {WATCHER} LOGIN PASSWORD '{WATCHER_PASSWORD}' IN ROLE pg_monitor")

@@ -42,8 +42,14 @@ def command(tmp_path: Path) -> list[str]:
 def test_it_looks_again_until_ctrl_c(command: list[str]) -> None:
     ours, theirs = pty.openpty()
     environment = {**os.environ, "TERM": "xterm"}
-    process = subprocess.Popen(  # noqa: PLW1509 - what is called there makes one call of the system
-        command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment, start_new_session=True, preexec_fn=_own
+    process = subprocess.Popen(
+        command,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env=environment,
+        start_new_session=True,
+        preexec_fn=_own,  # noqa: PLW1509 - it is one call of the system
     )
     os.close(theirs)
     said = b""
