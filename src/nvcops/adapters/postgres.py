@@ -94,6 +94,7 @@ class PostgresServer:
         """
         reading = {
             "statement_timeout": int(self.deadline_s * 1000),
+            "lock_timeout": int(self.deadline_s * 250),  # one refused question, instead of a deadline for all of them
             "default_transaction_read_only": "on",
             "jit": "off",
         }
