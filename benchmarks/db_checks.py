@@ -1,8 +1,8 @@
 """Seconds of the full check on a database with 2,000 tables beside the bank's own, and what it costs the bank.
 
 Floor, in the same run: one pass over the catalogue by the same socket. The cost is the share of the payments' rate that
-is lost when the check runs once in 10 s: payments are measured in turn without it and with it running back to back; that
-shows what one check costs, which is then counted once in 10 s.
+is lost when the check runs once in 10 s: payments are measured in turn without it and with it running back to back,
+which shows what one check costs; that is then counted once in 10 s.
 
     db_checks.py [--quick] [--json]      ends with 0, or with 2 when a bound is missed
 """

@@ -21,12 +21,12 @@ OF_STANDBYS = {name: ASKED[name] for name in ("unused", "counted_since")}
 
 
 class Index(msgspec.Struct, frozen=True):
-    """An index and its table, with their schemas; `quoted` as SQL has it; whether queries may use it."""
+    """An index and whether queries may use it; of one that they may not, its table too, and its name as SQL has it."""
 
     name: str
-    quoted: str
-    table: str
     valid: bool
+    quoted: str | None = None
+    table: str | None = None
 
 
 class Redundant(msgspec.Struct, frozen=True):
@@ -177,7 +177,7 @@ def findings(seen: Seen, manifest: Manifest, name: str) -> list[Finding]:
 def required_finding(indexes: Sequence[Index], required: Sequence[str]) -> Finding:
     """Each required index is there and valid; it may be named with or without its schema.
 
-    >>> there = [Index("bank.entry_account", "bank.entry_account", "bank.entry", True)]
+    >>> there = [Index("bank.entry_account", True)]
     >>> required_finding(there, ["entry_account"]).verdict.name, required_finding(there, ["bank.other"]).observed
     ('OK', 'missing: bank.other')
     """
@@ -196,7 +196,7 @@ def invalid_finding(indexes: Sequence[Index], books: Sequence[str]) -> Finding:
     invalid = [index for index in indexes if not index.valid]
     if not invalid:
         return INVALID.finding(Verdict.OK, "none")
-    on_books = [index for index in invalid if is_like(index.table, books)]
+    on_books = [index for index in invalid if is_like(index.table or "", books)]
     worst = (on_books or invalid)[0]
     verdict = Verdict.CRITICAL if on_books else Verdict.WARNING
     observed = listed([index.name for index in (*on_books, *(one for one in invalid if one not in on_books))])

@@ -2,10 +2,12 @@
 -- a relation with AccessExclusive. Of a partitioned table's indexes, the one above stands for those of its partitions.
 
 -- name: indexes
--- Every index of the users' tables, and whether queries may use it; those of partitions come last.
+-- Every index of the users' tables, and whether queries may use it; of one that they may not use, more. Those of partitions
+-- come last.
 SELECT
-    n.nspname || '.' || c.relname AS name, format('%I.%I', n.nspname, c.relname) AS quoted,
-    tn.nspname || '.' || t.relname AS "table", i.indisvalid AND i.indisready AS valid
+    n.nspname || '.' || c.relname AS name, i.indisvalid AND i.indisready AS valid,
+    CASE WHEN NOT (i.indisvalid AND i.indisready) THEN format('%I.%I', n.nspname, c.relname) END AS quoted,
+    CASE WHEN NOT (i.indisvalid AND i.indisready) THEN tn.nspname || '.' || t.relname END AS "table"
 FROM pg_index i
 JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace
 JOIN pg_class t ON t.oid = i.indrelid JOIN pg_namespace tn ON tn.oid = t.relnamespace
@@ -61,7 +63,7 @@ WHERE i.indrelid >= 16384 AND i.indisvalid AND c.relkind = 'i' AND NOT c.relispa
     AND NOT (i.indisunique OR i.indisexclusion OR i.indisreplident)
     AND NOT EXISTS (SELECT FROM pg_constraint o WHERE o.conindid = i.indexrelid)
     AND pg_stat_get_numscans(i.indexrelid) = 0
-ORDER BY c.relpages DESC, 1 LIMIT 1000;
+ORDER BY c.relpages DESC, 1 LIMIT 200;
 
 -- name: counted_since
 -- For how long this server has counted what is used, and how many standbys replay from it.
@@ -75,11 +77,15 @@ SELECT
 -- name: scanned
 -- The tables of which most rows were read from end to end, and how often that happened beside looking up.
 SELECT
-    s.schemaname || '.' || s.relname AS name, s.seq_scan::float8 AS scans, s.seq_tup_read::float8 AS scanned,
-    coalesce(s.idx_scan, 0)::float8 AS lookups, c.relpages * 8192.0::float8 AS bytes
-FROM pg_stat_user_tables s JOIN pg_class c ON c.oid = s.relid
-WHERE c.relpages >= 128 AND s.seq_scan > 0
-ORDER BY s.seq_tup_read DESC, 1 LIMIT 100;
+    n.nspname || '.' || c.relname AS name, pg_stat_get_numscans(c.oid)::float8 AS scans,
+    pg_stat_get_tuples_returned(c.oid)::float8 AS scanned,
+    coalesce((
+        SELECT sum(pg_stat_get_numscans(i.indexrelid)) FROM pg_index i WHERE i.indrelid = c.oid
+    ), 0)::float8 AS lookups,
+    c.relpages * 8192.0::float8 AS bytes
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relpages >= 128 AND c.relkind IN ('r', 'm') AND c.oid >= 16384 AND pg_stat_get_numscans(c.oid) > 0
+ORDER BY 3 DESC, 1 LIMIT 100;
 
 -- name: bloat
 -- The largest b-trees: pages that they have, and that their entries need at the density of a new one. Entries of fixed
@@ -124,22 +130,26 @@ ORDER BY l.relpages DESC, 1;
 -- The b-trees that are read to know how full they are: the three most suspect of those up to 64 MiB, by what their table
 -- lost in rows. One that somebody holds with AccessExclusive would make us wait, and is left out.
 WITH suspect AS MATERIALIZED (
-    SELECT c.oid, n.nspname, c.relname, coalesce(s.n_tup_del + s.n_tup_upd - s.n_tup_hot_upd, 0) AS gone, c.relpages
+    SELECT c.oid, n.nspname, c.relname, c.relpages, g.gone
     FROM pg_index i
     JOIN pg_class c ON c.oid = i.indexrelid AND c.relkind = 'i' JOIN pg_namespace n ON n.oid = c.relnamespace
     JOIN pg_am m ON m.oid = c.relam AND m.amname = 'btree'
-    LEFT JOIN pg_stat_user_tables s ON s.relid = i.indrelid
+    CROSS JOIN LATERAL (
+        SELECT pg_stat_get_tuples_deleted(i.indrelid) + pg_stat_get_tuples_updated(i.indrelid)
+            - pg_stat_get_tuples_hot_updated(i.indrelid) AS gone
+    ) g
     WHERE i.indisvalid AND i.indrelid >= 16384 AND c.relpersistence = 'p' AND c.relpages BETWEEN 128 AND 8192
-        AND coalesce(s.n_tup_del + s.n_tup_upd - s.n_tup_hot_upd, 0) > 0.3 * greatest(c.reltuples, 0)
+        AND g.gone > 0.3 * greatest(c.reltuples, 0)
         AND NOT EXISTS (
             SELECT FROM pg_locks l
             WHERE l.relation IN (i.indexrelid, i.indrelid) AND l.mode = 'AccessExclusiveLock'
                 AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
         )
-    ORDER BY 4 DESC, 5 DESC LIMIT 3
+    ORDER BY g.gone DESC, c.relpages DESC LIMIT 3
 )
 SELECT
     s.nspname || '.' || s.relname AS name, format('%I.%I', s.nspname, s.relname) AS quoted,
     m.index_size::float8 AS bytes,
-    (8192 * (1 + m.internal_pages + ceil(m.leaf_pages * coalesce(nullif(m.avg_leaf_density, 'NaN'), 0) / 90)))::float8 AS needed
+    (8192 * (1 + m.internal_pages
+        + ceil(m.leaf_pages * coalesce(nullif(m.avg_leaf_density, 'NaN'), 0) / 90)))::float8 AS needed
 FROM suspect s, LATERAL {pgstattuple}.pgstatindex(s.oid::regclass) m;

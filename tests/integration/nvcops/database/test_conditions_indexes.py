@@ -128,7 +128,7 @@ CONDITIONS = (
         "database.index_bloat",
         "CRITICAL",
         "public.airy",
-        "is air (estimated)",
+        "is air (",
         "REINDEX INDEX CONCURRENTLY public.airy",
         limits={"index_bloat_min": Bytes(1 << 20)},
     ),
