@@ -124,14 +124,14 @@ class Watched:
 
 
 @contextmanager
-def watched(*, objectives: bool, ha: bool = False) -> Iterator[Watched]:
+def watched(*, objectives: bool, ha: bool = False, think_s: float = 1.0) -> Iterator[Watched]:
     """A lab with customers and `nvcops serve` beside it, when all is well and nobody is paged.
 
     Without its objectives where one fault follows the other: what the error budget's pace over the last hours says of
     one would still be said, and paged, during the next.
     """
     with contextlib.ExitStack() as stack:
-        lab = stack.enter_context(running.temporary(*(["--ha"] if ha else []), users=USERS, think_s=1.0))
+        lab = stack.enter_context(running.temporary(*(["--ha"] if ha else []), users=USERS, think_s=think_s))
         log = stack.enter_context((lab.folder / "serve.log").open("ab"))
         platform = manifest_of(lab.folder / "platform.toml", objectives=objectives)
         records = stack.enter_context(wiring.open_records(wiring.load(platform)))
