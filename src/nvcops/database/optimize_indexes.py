@@ -16,6 +16,7 @@ from nvcops.core.target import Target
 from nvcops.core.units import Bytes, Count, Ratio, Seconds
 from nvcops.core.workload import Workload
 from nvcops.database.advice import Advice, advise, touched, writes_of
+from nvcops.database.altering import upkeep_of
 from nvcops.database.copies import asked, clones_of, copied, discarded, weightiest, with_arguments
 from nvcops.database.indexing import applied
 from nvcops.database.proof import begin
@@ -166,6 +167,7 @@ def asking(seen: Found) -> str:
     when="Sat 10:00",
     lock="database",
     approval=True,
+    maintenance=True,
     approval_if="apply",
     needs=["backups"],
 )
@@ -186,6 +188,8 @@ def optimize_indexes(  # noqa: D417 - its Args are the script's flags
         remove_unused: look for indexes that are the same again, or that no server uses
     """
     bytes_max = budget_of(budget, target.manifest)
+    if apply:
+        upkeep_of(target.manifest)  # before anything is restored for nothing
     asks = run.read(asked, target, run.started - _WEEK, run.started)
     if asks.workload is None or not asks.workload.statements:
         run.conclude([WORKLOAD.unknown(asks.trouble or "the database was asked nothing in the last week")])
