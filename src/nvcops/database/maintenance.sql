@@ -19,9 +19,12 @@ SELECT name, share, age FROM (
 -- name: parents
 -- Partitioned tables, which autovacuum never analyses: how many partitions they have, how long ago they were analysed
 -- (NULL: never since the counters began), and whether a partition was analysed since, as one is that changes. Those that
--- were analysed with it were so a moment later.
+-- were analysed with it were so a moment later. `locks` is how many the server has room for: an ANALYZE of it takes one of
+-- each partition and its indexes.
 SELECT
     format('%I.%I', n.nspname, p.relname) AS name, tree.partitions,
+    current_setting('max_locks_per_transaction')::int
+        * (current_setting('max_connections')::int + current_setting('max_prepared_transactions')::int) AS locks,
     extract(epoch FROM clock_timestamp() - tree.parent)::float8 AS analyzed_s,
     coalesce(tree.newest > coalesce(tree.parent, '-infinity'), false) AS changed
 FROM pg_class p JOIN pg_namespace n ON n.oid = p.relnamespace

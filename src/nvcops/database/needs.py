@@ -19,6 +19,8 @@ from nvcops.database.vacuum import Table
 from nvcops.database.wraparound import Holder
 
 SQL = queries.load("nvcops.database", "maintenance.sql")
+_LOCKS_EACH = 4  # a partition, and three indexes of it
+_LOCKS_SHARE = 0.25
 
 # --- Facts ---
 
@@ -32,12 +34,22 @@ class Aged(msgspec.Struct, frozen=True):
 
 
 class Parent(msgspec.Struct, frozen=True):
-    """A partitioned table; `changed`: a partition was analysed after it."""
+    """A partitioned table; `changed`: a partition was analysed after it. `locks` are those that the server has."""
 
     name: str
     partitions: int
+    locks: int
     analyzed_s: float | None
     changed: bool
+
+    @property
+    def is_too_many(self) -> bool:
+        """Whether analysing it would take a large part of all locks.
+
+        >>> [Parent("p", partitions, 6400, None, True).is_too_many for partitions in (400, 401)]
+        [False, True]
+        """
+        return self.partitions * _LOCKS_EACH > _LOCKS_SHARE * self.locks
 
 
 class Index(msgspec.Struct, frozen=True):
@@ -161,7 +173,6 @@ def measures(target: Target, names: list[str]) -> dict[str, Measure]:
 _SHARE = 0.5  # of autovacuum's numbers: what it would come for by day is done in the quiet hours
 _FREEZE_SHARE = 0.5
 _TASKS_MAX = 50
-_PARTITIONS_MAX = 1_000  # analysing the table above them locks them all at once
 
 
 class Kind(StrEnum):
@@ -216,7 +227,7 @@ def plan(seen: Condition, kinds: Sequence[Kind]) -> Plan:
         return Plan(tuple(_of_one(seen.table, kinds)))
     frozen = [_frozen(table) for table in seen.aged if Kind.FREEZE in kinds and table.share >= _FREEZE_SHARE]
     done = {task.name for task in frozen}
-    tables = [table for table in seen.tables if table.name not in done and not table.running]
+    tables = [table for table in seen.tables if table.name not in done and not table.running and _ours(table.name)]
     vacuumed = [table for table in tables if Kind.VACUUM in kinds and vacuum_share(table) >= _SHARE]
     vain = {table.name: who for table in vacuumed if (who := in_vain(table, seen.holders))}
     stale = {table.name for table in tables if Kind.ANALYZE in kinds and analyze_share(table) >= _SHARE}
@@ -228,15 +239,20 @@ def plan(seen: Condition, kinds: Sequence[Kind]) -> Plan:
     by_share = sorted(tables, key=analyze_share, reverse=True)
     tasks += [_analyzed(table) for table in by_share if table.name in stale - done and not table.toast]
     parents = [parent for parent in seen.parents if Kind.ANALYZE in kinds and (parent.changed or not parent.analyzed_s)]
-    tasks += [_analyzed_parent(parent) for parent in parents if 0 < parent.partitions <= _PARTITIONS_MAX]
+    tasks += [_analyzed_parent(parent) for parent in parents if parent.partitions and not parent.is_too_many]
     skipped = [Skipped(name, f"vacuumed since, and what is left is still seen by {who}") for name, who in vain.items()]
     skipped += [
         Skipped(parent.name, f"{parent.partitions:,} partitions would be locked at once")
         for parent in parents
-        if parent.partitions > _PARTITIONS_MAX
+        if parent.is_too_many
     ]
     skipped += [Skipped(task.name, f"the worst {_TASKS_MAX} come first") for task in tasks[_TASKS_MAX:]]
     return Plan(tuple(tasks[:_TASKS_MAX]), tuple(skipped))
+
+
+def _ours(name: str) -> bool:
+    """The server's own tables are left to autovacuum, which may."""
+    return not name.startswith(("pg_catalog.", "information_schema."))
 
 
 def vacuum_share(table: Table) -> float:
@@ -331,7 +347,8 @@ def _frozen(table: Aged) -> Task:
 
 
 def _vacuumed(table: Table, *, analyze: bool) -> Task:
-    rows = f"{Count(table.dead)} dead rows" if table.dead else f"{Count(table.inserted)} rows inserted"
+    of_dead = table.dead / max(table.vacuum_at, 1) >= vacuum_share(table)
+    rows = f"{Count(table.dead)} dead rows" if of_dead else f"{Count(table.inserted)} rows inserted"
     return _task(Kind.VACUUM, table.name, rows, analyzes=analyze)
 
 
@@ -340,7 +357,7 @@ def _analyzed(table: Table) -> Task:
 
 
 def _analyzed_parent(parent: Parent) -> Task:
-    why = "its partitions were analysed, it was not" if parent.analyzed_s is None else "its partitions changed"
+    why = "it never was" if parent.analyzed_s is None else "its partitions changed"
     return _task(Kind.ANALYZE, parent.name, why, analyzes=True)
 
 

@@ -70,7 +70,10 @@ def _of_owners(rows: Rows, user: str, powers: dict[str, object]) -> list[Privile
         Privilege(
             purpose=f"make and drop indexes and set statistics and autovacuum for tables of {row['owner']}",
             held=row["held"],
-            grant=f"GRANT {quoted(row['owner'])} TO {user}",
+            # never membership in a superuser: it would be one
+            grant="ALTER TABLE ... OWNER TO a role that is no superuser, and GRANT that role"
+            if row["superuser"]
+            else f"GRANT {quoted(row['owner'])} TO {user}",
         )
         for row in rows
     ]

@@ -73,12 +73,12 @@ WHERE NOT i.indisvalid AND c.relkind = 'i' AND c.relname ~ '_cc(new|old)[0-9]*$'
 ORDER BY 1 LIMIT 100;
 
 -- name: roles
--- Who owns the tables of this database, in how many schemas' tables, and whether we are a member.
-SELECT r.rolname AS owner, pg_has_role(c.relowner, 'USAGE') AS held
+-- Who owns the tables of this database, whether that is a superuser, and whether we are a member.
+SELECT r.rolname AS owner, r.rolsuper AS superuser, pg_has_role(c.relowner, 'USAGE') AS held
 FROM pg_class c JOIN pg_roles r ON r.oid = c.relowner JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p', 'm') AND n.nspname NOT LIKE 'pg\_%' AND n.nspname <> 'information_schema'
     AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
-GROUP BY 1, 2 ORDER BY 1 LIMIT 20;
+GROUP BY 1, 2, 3 ORDER BY 1 LIMIT 20;
 
 -- name: schemas
 -- The schemas with tables, and whether indexes may be made in them.
