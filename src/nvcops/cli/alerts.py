@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,12 +11,15 @@ import click
 from nvcops import wiring
 from nvcops.alerts import export
 from nvcops.alerts import silences as silencing
+from nvcops.alerts.readings import budgets
 from nvcops.cli.context import answer, json_option, manifest_path, target_option
 from nvcops.cli.deciding import deciding, looking, moment, signed
 from nvcops.cli.report import local
 from nvcops.core import schedule
 from nvcops.core.alerts import Alert, Category
+from nvcops.core.procedures import planned
 from nvcops.core.records import Reading
+from nvcops.core.units import Ratio, Seconds
 from nvcops.health.watch import probes_of
 
 _SHOWN_MAX = 1_000
@@ -125,6 +129,36 @@ def expire(silence_id: str, target_path: Path | None, as_json: bool, person: str
     with deciding(target_path, (person, key), "alerts", "expire", silence_id) as by:
         done = silencing.expire(by.desk, silence_id, manifest=by.manifest, person=by.person, at=by.at)
     answer(done, as_json, lambda: [f"{done.id} is over"])
+
+
+@alerts.command("budgets")
+@target_option
+@json_option
+def list_budgets(target_path: Path | None, as_json: bool) -> int:
+    """Show each objective's budget, as it was and without approved maintenance; ends with 2 when one is spent."""
+    manifest = wiring.load(manifest_path(target_path))
+    target, at = wiring.connect(manifest), schedule.now()
+    longest = max((objective.window for objective in manifest.slos), default=Seconds(0))
+    excluded = target.runs.approved(at - dt.timedelta(seconds=longest), at) if target.runs else []
+    found = budgets(manifest, target.metrics, at, planned(excluded))
+
+    def lines() -> Iterator[str]:
+        for one in found:
+            yield (
+                f"{one.service} {one.objective}: {one.target} over {one.window}, {_left(one.raw_left)} is left"
+                f" ({one.raw.bad:,.0f} bad of {one.raw.total:,.0f})"
+            )
+            if one.changes:
+                yield f"  {_left(one.corrected_left)} without {one.left_out_s} of {', '.join(one.changes)}"
+        if not found:
+            yield "no objective is named: [[slos]] in platform.toml"
+
+    answer(found, as_json, lines)
+    return 2 if any(one.corrected_left is not None and one.corrected_left <= 0 for one in found) else 0
+
+
+def _left(share: Ratio | None) -> str:
+    return "an unknown part" if share is None else str(Ratio(round(share, 3)))
 
 
 @alerts.command("export")

@@ -17,6 +17,7 @@ from typing import Any
 
 from nvcops.core.errors import NotFoundError, UsageError
 from nvcops.core.schedule import When
+from nvcops.core.slo import Exclusion
 
 _REGISTRY: dict[str, Procedure] = {}
 
@@ -47,7 +48,8 @@ class Procedure:
     `lock` names what two runs must not touch at once on one target; None: it only reads. `evidences` are the
     identifiers of the controls that its run is evidence for. `approval_unless` is the option with which it asks for no
     approval, `approval_if` the one with which alone it does. `needs` are the manifest's tables without which the clock
-    does not ask for it.
+    does not ask for it. `maintenance`: from its approval on, its time is left out of the objectives; no repair of
+    an outage is that.
     """
 
     name: str
@@ -60,6 +62,7 @@ class Procedure:
     approval_unless: str = ""
     needs: tuple[str, ...] = ()
     approval_if: str = ""
+    maintenance: bool = False
 
     def asks_approval(self, options: Mapping[str, Any]) -> bool:
         """Whether a run with these options asks a second person, so that its requester must be known."""
@@ -137,6 +140,7 @@ def procedure(  # noqa: PLR0913 - a line of the runbook has many columns
     approval: bool = False,
     approval_unless: str = "",
     approval_if: str = "",
+    maintenance: bool = False,
     needs: Iterable[str] = (),
 ) -> Callable[[Callable[..., None]], Procedure]:
     """Enter a function into the runbook; what stands in its place afterwards is the Procedure."""
@@ -155,6 +159,7 @@ def procedure(  # noqa: PLR0913 - a line of the runbook has many columns
             approval_unless,
             tuple(needs),
             approval_if,
+            maintenance,
         )
         if _REGISTRY.setdefault(name, entry) is not entry:
             raise ValueError(f"two procedures are called {name}")
@@ -167,6 +172,12 @@ def procedure(  # noqa: PLR0913 - a line of the runbook has many columns
 def runbook() -> list[Procedure]:
     """Every procedure, by name."""
     return sorted(_REGISTRY.values(), key=lambda entry: entry.name)
+
+
+def planned(found: Iterable[Exclusion]) -> list[Exclusion]:
+    """The time of approved runs that were maintenance: a repair that somebody approved excuses no outage."""
+    maintenance = {entry.name for entry in runbook() if entry.maintenance}
+    return [one for one in found if one.change.partition("@")[0] in maintenance]
 
 
 def find(name: str) -> Procedure:

@@ -26,6 +26,7 @@ from nvcops.core.records import Records
 from nvcops.core.restores import Restores
 from nvcops.core.runs import RunRecord
 from nvcops.core.schedule import Due
+from nvcops.core.slo import Exclusion
 from nvcops.core.statements import Statements
 from nvcops.core.upkeep import Upkeep
 
@@ -301,6 +302,13 @@ class RunHistory(Protocol):
 
     def missed(self, start: dt.datetime, end: dt.datetime) -> list[Due]:
         """What was due between two moments and was missed, oldest first; at most 100."""
+        ...
+
+    def approved(self, start: dt.datetime, end: dt.datetime) -> list[Exclusion]:
+        """The time between two moments that runs took which a second person approved, oldest first; at most 1,000.
+
+        From the approval on, until the run ended; of one that still goes on until `end`, and of none more than 4 h.
+        """
         ...
 
 

@@ -196,6 +196,7 @@ def hint_findings(hints: Sequence[Hint]) -> list[Finding]:
     lock="database",
     needs=["backups"],
     approval=True,
+    maintenance=True,
     approval_if="apply",
 )
 def db_optimization(  # noqa: D417 - its Args are the script's flags

@@ -186,6 +186,7 @@ def summary(seen: Examined, made: Sequence[Made]) -> str:
     when="Sat 02:00",
     lock="database",
     approval=True,
+    maintenance=True,
     approval_if="apply",
     needs=["backups", "database.upkeep"],
 )

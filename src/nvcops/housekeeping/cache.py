@@ -260,7 +260,7 @@ def cache_clean_up(  # noqa: D417 - its Args are the script's flags
     _clean(run, target, chosen, rate)
 
 
-@procedure("cache-flush", lock="cache", approval=True, needs=["cache"])
+@procedure("cache-flush", lock="cache", approval=True, maintenance=True, needs=["cache"])
 def cache_flush(  # noqa: D417 - its Args are the script's flags
     run: Run, target: Target, *, namespace: str = "", rate: int = 5_000, reason: str = ""
 ) -> None:

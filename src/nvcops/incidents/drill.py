@@ -251,7 +251,7 @@ def enter_figures(target: Target, run: str, began: dt.datetime, seen: Progress) 
             timeline.change(desk, incident, began=began)
 
 
-@procedure("incident-drill", when="third Mon 14:00", lock="restore", approval=True, needs=("oncall",))
+@procedure("incident-drill", when="third Mon 14:00", lock="restore", approval=True, maintenance=True, needs=("oncall",))
 def incident_drill(  # noqa: D417 - its Args are the script's flags
     run: Run, target: Target, *, kind: str = SYNTHETIC, part: str = ""
 ) -> None:

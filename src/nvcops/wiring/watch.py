@@ -26,10 +26,13 @@ from nvcops.alerts.said import PROBES, RULES, Said
 from nvcops.alerts.signals import Watchman
 from nvcops.core import schedule
 from nvcops.core.alerts import Alert
+from nvcops.core.errors import StateError
 from nvcops.core.evidence import Log
 from nvcops.core.manifest import Manifest
 from nvcops.core.oncall import Message
+from nvcops.core.procedures import planned
 from nvcops.core.records import Desk, Reading, Records
+from nvcops.core.slo import Exclusion
 from nvcops.core.target import Series, Target
 from nvcops.core.watch import Look
 from nvcops.health.watch import probes_of
@@ -43,6 +46,7 @@ _STATUS_EVERY_S = 5.0
 _RUNS_EVERY_S = 15.0
 _PAGING_EVERY_S = 15.0
 _INCIDENTS_EVERY_S = 5.0
+_WINDOW = dt.timedelta(days=3)  # the longest that a burn rate looks back
 _RUNS_SEEN = dt.timedelta(days=8)  # a weekly procedure has run once in it
 
 
@@ -119,7 +123,18 @@ class Watch:
             with self.records.reading() as reading:
                 firing = reading.find(Alert, source=RULES, ends__isnull=True)
             self._evaluator = Evaluator(rules_of(self.manifest, self._probes), firing)
-        self.engine.offer(self._evaluator.evaluate(self._target.metrics, schedule.now()))
+        at = schedule.now()
+        self.engine.offer(self._evaluator.evaluate(self._target.metrics, at, self._excluded(at)))
+
+    def _excluded(self, at: dt.datetime) -> list[Exclusion]:
+        """What approved runs took of the longest window; where the journal cannot be read, nothing is excused."""
+        if self._target.runs is None:
+            return []
+        try:
+            return planned(self._target.runs.approved(at - _WINDOW, at))
+        except StateError as error:
+            self._notify(error.sentence)
+            return []
 
     def _look_at_runs(self) -> None:
         """What was due and did not run, and what ran and came to no good end, are alerts."""

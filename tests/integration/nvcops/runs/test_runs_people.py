@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import shutil
 import sqlite3
 import subprocess
@@ -16,7 +17,8 @@ from platform_file import evidence, make_key, open_runs, read_manifest, signer
 from nvcops.adapters.evidence.log import open_log
 from nvcops.adapters.identity_ssh import Signer
 from nvcops.adapters.runs.door import Runs
-from nvcops.core import procedures
+from nvcops.adapters.runs.history import RunJournal
+from nvcops.core import procedures, schedule
 from nvcops.core.checks import Verdict
 from nvcops.core.errors import NotAllowed, NotFoundError, RunError, UsageError
 from nvcops.core.evidence import verify_signed_entry
@@ -245,3 +247,18 @@ def test_records_of_the_release_before_are_taken_over(folder: Path, runs: Runs) 
         waiting = again.start(procedures.find("tanks-morning"))
         dana = signer(again.manifest, folder, "dana")
         assert again.attest(waiting.id, "reviewed", dana, note="seen").state is RunState.CONCLUDED
+
+
+def test_the_time_of_an_approved_run_is_known_and_only_maintenance_is_left_out(
+    runs: Runs, manifest: Manifest, speak: Callable[[str], Signer]
+) -> None:
+    journal, before = RunJournal(manifest), schedule.now() - dt.timedelta(minutes=1)
+    waiting = runs.start(procedures.find("tanks-empty"), signer=speak("dana"))
+    assert journal.approved(before, schedule.now()) == [], "nothing is excused before somebody approved it"
+    record = runs.approve(waiting.id, "agreed", speak("omar"))
+    (took,) = journal.approved(before, schedule.now())
+    assert record.ended is not None
+    assert (took.change, took.approved_by, took.start) == (record.id, "omar", took.approved)
+    assert waiting.requested <= took.approved < took.end <= record.ended
+    assert journal.approved(record.ended, schedule.now()) == [], "it is over"
+    assert procedures.planned([took]) == [], "emptying tanks is no maintenance"
