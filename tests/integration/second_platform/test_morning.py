@@ -76,6 +76,12 @@ def run(shop: Shop, procedure: str) -> tuple[int, set[str]]:
     return ended.returncode, {finding["check"] for finding in findings if finding["verdict"] == CRITICAL}
 
 
+def troubles(shop: Shop, procedure: str) -> list[str]:
+    """What is not OK, in words."""
+    findings = json.loads(shop.nvcops("run", procedure, "--json").stdout)["findings"]
+    return [f"{finding['check']}: {finding['observed']}" for finding in findings if finding["verdict"] != OK]
+
+
 @contextmanager
 def service_stopped(shop: Shop) -> Iterator[None]:
     shop.process.stop()
@@ -136,14 +142,14 @@ def test_each_fault_turns_its_line_and_healing_turns_it_back(
 ) -> None:
     """One shop, one fault after the other: what is not broken yet passes, what is healed passes again."""
     eventually(lambda: run(operated, "daily-health-check")[0] == OK)
-    assert run(operated, "db-performance-check")[0] == OK
+    assert troubles(operated, "db-performance-check") == []
     for fault, procedure, check in FAULTS:
         with fault(operated):
             eventually(lambda name=procedure, line=check: line in run(operated, name)[1])
             assert run(operated, procedure)[0] == CRITICAL, fault.__name__
         eventually(lambda name=procedure, line=check: line not in run(operated, name)[1])
     eventually(lambda: run(operated, "daily-health-check")[0] == OK)
-    assert run(operated, "db-performance-check")[0] == OK
+    assert troubles(operated, "db-performance-check") == []
 
 
 def test_the_whole_morning_passes_with_a_persons_word(
