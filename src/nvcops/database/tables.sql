@@ -1,7 +1,11 @@
 -- name: tables
 -- The tables with the most dead rows.
-SELECT format('%I.%I', schemaname, relname) AS name, n_live_tup::float8 AS live, n_dead_tup::float8 AS dead
-FROM pg_stat_user_tables WHERE n_dead_tup >= 1000 ORDER BY n_dead_tup DESC, 1 LIMIT 1000;
+SELECT format('%I.%I', n.nspname, c.relname) AS name, pg_stat_get_live_tuples(c.oid)::float8 AS live, c.dead
+FROM (
+    SELECT oid, relname, relnamespace, pg_stat_get_dead_tuples(oid)::float8 AS dead
+    FROM pg_class WHERE relkind IN ('r', 'm') AND oid >= 16384  -- below, it is the system's own
+) c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.dead >= 1000 ORDER BY c.dead DESC, 1 LIMIT 1000;
 
 -- name: never_analyzed
 -- Large tables that have no statistics: nobody ever analysed them.
