@@ -11,6 +11,7 @@ from nvcops.core.checks import Check, Finding
 from nvcops.core.errors import TargetError
 from nvcops.core.manifest import Limits, Manifest
 from nvcops.core.units import Count, Ratio, Seconds
+from nvcops.database.texts import shown
 from nvcops.database.topics import GRANT, Answers, many, unknown
 
 ASKED = queries.load("nvcops.database", "statements.sql")
@@ -68,5 +69,5 @@ def statements_finding(statements: Sequence[Statement], limits: Limits) -> Findi
         return SLOW.at_most(Seconds(0), limits.slow_query_mean, observed="none was called often")
     share = worst.total_s / max(sum(statement.total_s for statement in statements), 1e-9)
     took = Seconds(worst.mean_s)
-    observed = f"{took} on average in {Count(worst.calls)} calls, {Ratio(share)} of all time: {worst.text[:60]}"
+    observed = f"{took} on average in {Count(worst.calls)} calls, {Ratio(share)} of all time: {shown(worst.text, 60)}"
     return SLOW.at_most(took, limits.slow_query_mean, observed=observed)
