@@ -19,7 +19,7 @@ from nvcops import wiring
 from nvcops.core.manifest import Manifest
 
 MORNING = "morning-health-check"
-STEPS = 21  # test_the_last_step_is_the_one_before_the_person says when this is no longer so
+STEPS = 24  # test_the_last_step_is_the_one_before_the_person says when this is no longer so
 DEADLINE_S = 60
 ENDED = re.compile(r"^ *(\d+)  (concluded|failed|waiting)")
 
