@@ -97,7 +97,7 @@ def handle(page: Page) -> str:
 
 
 def asking_line(page: Page, incident: Incident | None, zone: str, mark: str = "") -> str:
-    """What happened, since when, how bad, and how to acknowledge it, in one line; first of all whether it is a drill."""
+    """What happened, since when, how bad, and how to acknowledge it, in one line; a drill says so first."""
     drill = "[DRILL]" if incident and incident.source == "drill" else ""
     grade = incident.severity if incident else page.category.upper()
     number = f"#{page.incident}" if page.incident is not None else ""
