@@ -90,7 +90,7 @@ class _Going:
             await self.meter.learn()
             await self.asked.look()
             self.asked.before, self.asked.worst = self.asked.now, None
-            following = asyncio.create_task(self.meter.follow(self.pace.slowdown))
+            following = asyncio.create_task(self.meter.follow())
             try:
                 stopped = await self._sweep(began)
             finally:
@@ -131,7 +131,7 @@ class _Going:
         since = monotonic()
         while True:
             await self.asked.look()
-            trouble = self.meter.trouble(self.pace.slowdown) or self.asked.trouble(self.pace.queries)
+            trouble = self.meter.trouble(self.pace.slowdown, passing=True) or self.asked.trouble(self.pace.queries)
             if not trouble:
                 return ""
             if monotonic() - since > self.pace.patience:

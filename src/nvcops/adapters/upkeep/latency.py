@@ -140,6 +140,7 @@ class Meter:
         self._learned = -math.inf
         self._began = 0.0
         self._last: dict[str, Seconds] = {}
+        self._now: dict[str, Seconds] = {}
         self._worst: dict[str, Seconds] = {}
 
     async def learn(self) -> None:
@@ -158,7 +159,7 @@ class Meter:
     async def follow(self) -> None:
         """Look each second until it is cancelled."""
         await self._look()
-        self._began, self._worst, self._last = monotonic(), {}, {}
+        self._began, self._worst, self._now, self._last = monotonic(), {}, {}, {}
         for latency in self._services:
             latency.seen = self._began
         while self._services:
@@ -167,13 +168,16 @@ class Meter:
             for latency in self._services:
                 self._judge(latency)
 
-    def trouble(self, slowdown: float) -> str:
-        """Why an order must stop: a service is too slow, or says nothing any more; empty while all is well."""
+    def trouble(self, slowdown: float, *, passing: bool = False) -> str:
+        """Why an order must stop: a service was too slow, or says nothing any more; empty while all is well.
+
+        passing: a service that has become quick again is no trouble, for one who can wait.
+        """
         for latency in self._services:
             name = latency.entry.name
-            worst, before = self._worst.get(name), self._before.get(name)
-            if worst and before and worst > slowdown * before:
-                return f"the p99 of {name} rose to {worst}, more than {slowdown:g} times the {before} of before"
+            felt, before = (self._now if passing else self._worst).get(name), self._before.get(name)
+            if felt and before and felt > slowdown * before:
+                return f"the p99 of {name} rose to {felt}, more than {slowdown:g} times the {before} of before"
             if name in self._before and monotonic() - latency.seen > _BLIND_S:
                 return f"the metrics of {name} cannot be read any more: {latency.trouble}"
         return ""
@@ -196,9 +200,11 @@ class Meter:
         whole, end = (latency.p99(self._began, share * self._window_s) for share in (1.0, _END_SHARE))
         if whole is None or end is None or name not in self._before:
             self._last.pop(name, None)
+            self._now.pop(name, None)
             return
         p99 = min(whole, end)
         if name in self._last:
             lasting = min(p99, self._last[name])
+            self._now[name] = lasting
             self._worst[name] = max(lasting, self._worst.get(name, lasting))
         self._last[name] = p99

@@ -97,3 +97,15 @@ def test_it_gives_up_when_customers_stay_slow_and_goes_on_later_with_what_is_lef
         customers.seconds = 0.005
         left = sweeper(cache, entry).sweep("quote:*", Pace(rate=10_000))
     assert (left.stopped, swept.removed + left.removed) == ("", KEYS)
+
+
+def test_it_waits_for_a_slowness_that_passes_and_goes_on_to_the_end(cache: ValkeyServer) -> None:
+    customers = Customers()
+    with served(customers) as entry:
+        moments = [threading.Timer(2.5, setattr, (customers, "seconds", 0.5))]
+        moments.append(threading.Timer(6.0, setattr, (customers, "seconds", 0.005)))
+        for moment in moments:
+            moment.start()
+        swept = sweeper(cache, entry).sweep("quote:*", Pace(rate=300, patience=Seconds(20)))
+    assert (swept.removed, swept.stopped) == (KEYS, "")
+    assert swept.waited_s >= 1
