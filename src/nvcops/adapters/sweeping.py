@@ -65,9 +65,9 @@ class GuardedSweeper:
     learn_s: float = _LEARN_S
     requests_min: int = 100
 
-    def sweep(self, pattern: str, pace: Pace) -> Sweep:
-        """Remove every key of a pattern."""
-        return asyncio.run(_Going(self, pattern, pace).to_its_end())
+    def sweep(self, pattern: str, pace: Pace, *, spared: Sequence[str] = ()) -> Sweep:
+        """Remove every key of a pattern, but those of others."""
+        return asyncio.run(_Going(self, pattern, pace, spared).to_its_end())
 
 
 @dataclass(slots=True)
@@ -75,6 +75,7 @@ class _Going:
     sweeper: GuardedSweeper
     pattern: str
     pace: Pace
+    spared: Sequence[str] = ()
     removed: int = 0
     waited_s: float = 0.0
     meter: Meter = field(init=False)
@@ -115,7 +116,12 @@ class _Going:
         cursor = 0
         while True:
             slice_ = await asyncio.to_thread(
-                self.sweeper.cache.sweep, self.pattern, cursor, keys_max=self.pace.rate, seconds=_SLICE_S
+                self.sweeper.cache.sweep,
+                self.pattern,
+                cursor,
+                keys_max=self.pace.rate,
+                seconds=_SLICE_S,
+                spared=self.spared,
             )
             cursor, self.removed = slice_.cursor, self.removed + slice_.removed
             tell(0, 0, f"{self.removed:,} keys removed")

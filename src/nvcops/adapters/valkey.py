@@ -47,10 +47,10 @@ class ValkeyServer:
         with self._client() as client:
             return walk(client, patterns, keys_max=keys_max, deadline_s=deadline_s)
 
-    def sweep(self, pattern: str, cursor: int, *, keys_max: int, seconds: float) -> Swept:
+    def sweep(self, pattern: str, cursor: int, *, keys_max: int, seconds: float, spared: Sequence[str] = ()) -> Swept:
         """See core.caches."""
         with self._client() as client:
-            return sweep(client, pattern, cursor, keys_max=keys_max, seconds=seconds)
+            return sweep(client, pattern, cursor, keys_max=keys_max, seconds=seconds, spared=spared)
 
     @contextmanager
     def _client(self) -> Iterator[valkey.Valkey]:

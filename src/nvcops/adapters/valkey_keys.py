@@ -5,7 +5,8 @@ A server does one thing at a time: each of these commands is short, and none ask
 
 from __future__ import annotations
 
-import fnmatch
+import functools
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -55,8 +56,7 @@ class _Walk:
         """Count a batch, and measure some of it in one conversation."""
         chosen = []
         for name in names:
-            text = name.decode(errors="replace")
-            pattern = next((p for p in self.below if p and fnmatch.fnmatchcase(text, p)), "")
+            pattern = next((p for p in self.below if p and fits(name, p)), "")
             self.below[pattern].keys += 1
             self.scanned += 1
             if self.scanned <= _MEASURED_ALL or self.scanned % _MEASURED_EVERY == 0:
@@ -104,6 +104,29 @@ def told(name: bytes, pattern: str) -> str:
     return f"{fixed}... ({len(name)} letters)"
 
 
+def fits(name: bytes, pattern: str) -> bool:
+    r"""Whether the server's MATCH finds a key, byte by byte: `*`, `?`, `[a-c]`, `[^a]`, and a backslash before any.
+
+    >>> [fits(b"a:x", pattern) for pattern in ("a:*", "a:?", "[^b]:x", r"a:\*", "b*")]
+    [True, True, True, False, False]
+    """
+    return _matcher(pattern).fullmatch(name) is not None
+
+
+_PIECES = re.compile(rb"\\(?P<plain>.)|\[(?P<none>\^?)(?P<among>(?:\\.|[^]\\])+)]|(?P<one>.)", re.DOTALL)
+
+
+@functools.lru_cache(maxsize=256)
+def _matcher(pattern: str) -> re.Pattern[bytes]:
+    def piece(found: re.Match[bytes]) -> bytes:
+        if among := found["among"]:
+            return b"[" + found["none"] + re.sub(rb"[\[^&~|]", rb"\\\g<0>", among) + b"]"
+        any_of = {b"*": b".*", b"?": b"."}
+        return any_of.get(found["one"] or b"") or re.escape(found["plain"] or found["one"])
+
+    return re.compile(_PIECES.sub(piece, pattern.encode()), re.DOTALL)
+
+
 def walk(client: valkey.Valkey, patterns: Sequence[str], *, keys_max: int, deadline_s: float) -> Keyspace:
     """See core.caches.Cache.keyspace."""
     ends = time.monotonic() + deadline_s
@@ -124,7 +147,9 @@ def walk(client: valkey.Valkey, patterns: Sequence[str], *, keys_max: int, deadl
     )
 
 
-def sweep(client: valkey.Valkey, pattern: str, cursor: int, *, keys_max: int, seconds: float) -> Swept:
+def sweep(
+    client: valkey.Valkey, pattern: str, cursor: int, *, keys_max: int, seconds: float, spared: Sequence[str] = ()
+) -> Swept:
     """See core.caches.Cache.sweep."""
     began = time.monotonic()
     scanned = removed = 0
@@ -132,8 +157,8 @@ def sweep(client: valkey.Valkey, pattern: str, cursor: int, *, keys_max: int, se
     while True:
         cursor, names = cast("tuple[int, list[bytes]]", client.scan(cursor, match=pattern, count=batch))
         scanned += batch
-        if names:
-            removed += cast("int", client.unlink(*names))
+        if ours := [name for name in names if not any(fits(name, other) for other in spared)]:
+            removed += cast("int", client.unlink(*ours))
         due = began + seconds * min(1.0, scanned / keys_max)
         time.sleep(max(0.0, due - time.monotonic()))
         if cursor == 0 or scanned >= keys_max:

@@ -100,16 +100,21 @@ class Cache(Protocol):
         """Walk through the keys by SCAN, and measure a sample of them, at most so many and so long."""
         ...
 
-    def sweep(self, pattern: str, cursor: int, *, keys_max: int, seconds: float) -> Swept:
-        """Remove keys by SCAN and UNLINK, at most so many, spread over those seconds; from the cursor on."""
+    def sweep(self, pattern: str, cursor: int, *, keys_max: int, seconds: float, spared: Sequence[str] = ()) -> Swept:
+        """Remove keys by SCAN and UNLINK, at most so many, spread over those seconds; from the cursor on.
+
+        What fits one of the `spared` patterns too stays.
+        """
         ...
 
 
 class Sweeper(Protocol):
     """What cleans the cache while customers are served."""
 
-    def sweep(self, pattern: str, pace: Pace) -> Sweep:
+    def sweep(self, pattern: str, pace: Pace, *, spared: Sequence[str] = ()) -> Sweep:
         """Remove every key of a pattern, at a pace that hurts nobody. Begun again it goes on with what is left.
+
+        What fits one of the `spared` patterns too stays.
 
         Raises:
             TargetError: the cache does not answer.

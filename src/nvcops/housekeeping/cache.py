@@ -274,14 +274,11 @@ def cache_flush(  # noqa: D417 - its Args are the script's flags
     if not reason.strip():
         raise UsageError("why must they go?", hint='--reason "TEXT"')
     chosen = the_namespace(target.manifest, namespace)
-    before = run.read(reviewed, target)
-    keys = (
-        sum(held.keys for held in before.keyspace.held if chosen.pattern in (held.pattern, "*"))
-        if before.keyspace
-        else 0
-    )
+    paced(rate)
+    before = run.read(below, target, chosen.pattern, others(target.manifest, chosen))
     run.approve(
-        "flush", f"Remove {chosen.name} ({chosen.about or chosen.pattern}), about {keys:,} keys: {reason.strip()}"
+        "flush",
+        f"Remove {chosen.name} ({chosen.about or chosen.pattern}), about {before.keys:,} keys: {reason.strip()}",
     )
     _clean(run, target, chosen, rate)
 
@@ -297,29 +294,48 @@ def the_namespace(manifest: Manifest, name: str) -> CacheNamespace:
     return known[name]
 
 
-def _clean(run: Run, target: Target, namespace: CacheNamespace, rate: int) -> None:
+def others(manifest: Manifest, chosen: CacheNamespace) -> list[str]:
+    """The patterns whose keys stay, though they may fit the chosen one: a key belongs to the first that it fits.
+
+    What is not disposable stays in any case when something disposable is removed; of everything, nothing stays.
+    """
+    known = manifest.cache.namespaces if manifest.cache else ()
+    if chosen not in known:
+        return []
+    first = known[: known.index(chosen)]
+    lasting = [one for one in known if chosen.disposable and not one.disposable]
+    return list(dict.fromkeys(one.pattern for one in (*first, *lasting) if one.pattern != chosen.pattern))
+
+
+def paced(rate: int) -> None:
+    """Refuse what is no pace, before anything else is done or asked of anybody."""
     if not 1 <= rate <= _RATE_MAX:
         raise UsageError(f"{rate} keys a second is no pace", hint=f"1 to {_RATE_MAX:,}")
-    before = run.read(below, target, namespace.pattern)
-    swept = run.step(f"remove {namespace.name}: {before.keys:,} keys", sweep, target, namespace.pattern, rate)
-    after = run.read(below, target, namespace.pattern)
+
+
+def _clean(run: Run, target: Target, namespace: CacheNamespace, rate: int) -> None:
+    paced(rate)
+    spared = others(target.manifest, namespace)
+    before = run.read(below, target, namespace.pattern, spared)
+    swept = run.step(f"remove {namespace.name}: {before.keys:,} keys", sweep, target, namespace.pattern, spared, rate)
+    after = run.read(below, target, namespace.pattern, spared)
     run.conclude(swept_findings(namespace.name, before, swept, after))
 
 
 @conduct(deadline="2 min", idempotent=True)
-def below(target: Target, pattern: str) -> Held:
+def below(target: Target, pattern: str, spared: list[str]) -> Held:
     """Count the keys of one namespace."""
     cache = _cache(target)
-    seen = cache.keyspace([pattern], keys_max=_COUNTED_MAX, deadline_s=_WALK_S)
+    seen = cache.keyspace([*spared, pattern], keys_max=_COUNTED_MAX, deadline_s=_WALK_S)
     return next(held for held in seen.held if held.pattern == pattern)
 
 
 @conduct(deadline="1 h", idempotent=True)
-def sweep(target: Target, pattern: str, rate: int) -> Sweep:
+def sweep(target: Target, pattern: str, spared: list[str], rate: int) -> Sweep:
     """Remove them."""
     if target.sweeper is None:
         raise UsageError("platform.toml names no [cache]")
-    return target.sweeper.sweep(pattern, Pace(rate=rate))
+    return target.sweeper.sweep(pattern, Pace(rate=rate), spared=spared)
 
 
 def _cache(target: Target) -> Cache:

@@ -96,6 +96,28 @@ def test_a_sweep_removes_what_fits_and_nothing_else_in_its_own_time(client: valk
     assert time.monotonic() - began >= 0.8, "it is spread over the time"
 
 
+def test_a_sweep_spares_what_belongs_to_another_namespace(client: valkey.Valkey, cache: ValkeyServer) -> None:
+    fill(client, "bank:quote:*", 40)
+    fill(client, "bank:session:*", 30)
+    swept = cache.sweep("bank:*", 0, keys_max=10_000, seconds=0.1, spared=["bank:sess[h-j]on:*"])
+    assert swept.removed == 30 + 40 - client.dbsize() == 40
+    assert sum(1 for _ in client.scan_iter(match="bank:session:*")) == 30
+
+
+@pytest.mark.parametrize(
+    "pattern", ["a[^b]c", r"a\*c", "a?c", "a[b-d]*", "a[]c", "a*", "*é*", "a??c", "a[!b]c", r"a[\]]c"]
+)
+def test_keys_are_counted_below_the_patterns_by_which_the_server_finds_them(
+    client: valkey.Valkey, cache: ValkeyServer, pattern: str
+) -> None:
+    names = ["abc", "axc", "a*c", "acc", "a!c", "a]c", "é", "aéc", "abd\nx", "[", b"a\xffc"]
+    for name in names:
+        client.set(name, "x")
+    found = sum(1 for _ in client.scan_iter(match=pattern))
+    held = cache.keyspace([pattern], keys_max=1_000, deadline_s=10).held
+    assert held[0].keys == found
+
+
 def test_a_cache_that_is_not_there_is_unreachable() -> None:
     nowhere = ValkeyServer(name="cache", url="valkey://127.0.0.1:1/0", deadline_s=0.5)
     for question in (nowhere.info, lambda: nowhere.keyspace([], keys_max=1, deadline_s=1)):

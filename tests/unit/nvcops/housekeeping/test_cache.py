@@ -13,7 +13,7 @@ from nvcops.core.checks import Finding, Verdict
 from nvcops.core.errors import UsageError
 from nvcops.core.manifest import CacheNamespace, Limits
 from nvcops.core.procedures import find
-from nvcops.housekeeping.cache import Reviewed, Use, review_findings, the_namespace, use_of
+from nvcops.housekeeping.cache import Reviewed, Use, others, review_findings, the_namespace, use_of
 
 NAMESPACES = (
     CacheNamespace(name="sessions", pattern="session:*", about="who is signed in"),
@@ -93,3 +93,22 @@ def test_a_clean_up_never_takes_what_customers_would_miss(name: str) -> None:
 def test_a_flush_asks_a_second_person_and_a_clean_up_does_not() -> None:
     assert find("cache-flush").approval
     assert not find("cache-clean-up").approval
+
+
+def test_a_key_that_fits_two_namespaces_goes_with_its_own_alone() -> None:
+    vip = CacheNamespace(name="vip", pattern="bank:vip:*")
+    quotes = CacheNamespace(name="quotes", pattern="bank:quote:*", disposable=True)
+    bank = CacheNamespace(name="bank", pattern="bank:*", disposable=True)
+    login = CacheNamespace(name="login", pattern="bank:login:*")
+    known = (quotes, vip, bank, login)
+    there: Any = SimpleNamespace(cache=SimpleNamespace(namespaces=known))
+    assert others(there, bank) == ["bank:quote:*", "bank:vip:*", "bank:login:*"]
+    assert others(there, login) == ["bank:quote:*", "bank:vip:*", "bank:*"]
+    assert others(there, the_namespace(there, "all")) == []
+
+
+@pytest.mark.parametrize("rate", [0, -1, 1_000_001])
+def test_a_pace_that_is_none_is_refused_before_anybody_is_asked(rate: int) -> None:
+    run = SimpleNamespace(started=dt.datetime.now(dt.UTC))  # it can neither read nor ask
+    with pytest.raises(UsageError, match="no pace"):
+        find("cache-flush").function(run, SimpleNamespace(manifest=manifest()), namespace="all", rate=rate, reason="x")
