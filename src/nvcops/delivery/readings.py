@@ -77,7 +77,7 @@ class Intake:
         if not _is_number(look.time):
             raise Defect("a look has no time")
         if look.time <= self._now:
-            raise Defect(f"a look at {look.time} s follows one at {self._now} s: repeated, or out of order")
+            raise Defect(f"a look at {look.time:g} s follows one at {self._now:g} s: repeated, or out of order")
         self._now = look.time
         readings = self._named(look)
         doubts = {name: doubt for name in self._arms if (doubt := self._unusable(readings.get(name), name))}
@@ -109,24 +109,34 @@ class Intake:
         values = {"requests": reading.requests, "bad": reading.bad, **{e: reading.buckets.get(e) for e in self._edges}}
         for key, value in values.items():
             if _is_number(value) and not _is_count(value):
-                raise Defect(f"{name}: {value} is not a count ({key})")
+                raise Defect(f"{name}: {value:g} is not a count ({key})")
         if missing := [key for key, value in values.items() if not _is_number(value)]:
             return f"{name} has no {missing[0]}"
+        self._check_sums(name, self._values(reading))
         return self._untimely(reading, reading.time) if _is_number(reading.time) else f"{name} has no time"
+
+    def _check_sums(self, name: str, values: list[float]) -> None:
+        """A part is not more than the whole: since the instance began, and from look to look."""
+        requests, bad, *buckets = values
+        if bad > requests:
+            raise Defect(f"{name}: {bad:g} bad of {requests:g} {self._plan.unit}s")
+        timed, *quick = buckets or [0.0]
+        if any(later < one for one, later in itertools.pairwise([*quick, timed])):
+            raise Defect(f"{name}: fewer took at most a longer time, by its latency histogram")
 
     def _untimely(self, reading: Reading, time: float) -> str:
         """Why a reading is not of now."""
         name, last = reading.instance, self._last.get(reading.instance)
         if time > self._now + _CLOCK_STEP_S:
-            raise Defect(f"{name} was read at {time} s, after the look at {self._now} s")
+            raise Defect(f"{name} was read at {time:g} s, after the look at {self._now:g} s")
         if last is not None:
             if time < (last.time or 0.0):
-                raise Defect(f"{name}: a reading of {time} s follows one of {last.time} s")
+                raise Defect(f"{name}: a reading of {time:g} s follows one of {last.time:g} s")
             before, after = self._values(last), self._values(reading)
             if any(now < then for then, now in zip(before, after, strict=True)):
                 raise Defect(f"{name}: a counter fell: it began anew, or another has its name", fell=name)
             if time == last.time and before != after:
-                raise Defect(f"{name}: two readings of {time} s differ")
+                raise Defect(f"{name}: two readings of {time:g} s differ")
         if (age := self._now - time) > self._plan.stale_after_s:
             return f"{name} was last read {age:.0f} s ago"
         return ""
@@ -181,16 +191,16 @@ class Intake:
 
     def _interval(self, readings: dict[str, Reading], seconds: float) -> Interval:
         """What came since the base."""
-        rises = {name: _rise(self._base[name], readings[name]) for name in self._arms}
-        for name, (requests, bad) in rises.items():
-            if bad > requests:
-                raise Defect(f"{name}: {bad:g} bad of {requests:g} {self._plan.unit}s")
+        rises: dict[str, list[float]] = {}
+        for name, reading in readings.items():
+            pairs = zip(self._values(self._base[name]), self._values(reading), strict=True)
+            rises[name] = [after - before for before, after in pairs]
+            self._check_sums(name, rises[name])
         slower = {
-            edge: self._sides({name: _slower(self._base[name], readings[name], edge) for name in self._arms})
-            for edge in self._edges[1:]
+            edge: self._sides({name: (rise[2], rise[2] - rise[at]) for name, rise in rises.items()})
+            for at, edge in enumerate(self._edges[1:], 3)
         }
-        _check_nested(slower)
-        return Interval(seconds, self._sides(rises), slower)
+        return Interval(seconds, self._sides({name: (rise[0], rise[1]) for name, rise in rises.items()}), slower)
 
     def _sides(self, rises: dict[str, tuple[float, float]]) -> Counts:
         """Each side's instances together."""
@@ -221,23 +231,3 @@ def _spread_s(readings: dict[str, Reading]) -> float:
     """Seconds between the oldest and the newest."""
     times = [reading.time for reading in readings.values() if reading.time is not None]
     return max(times) - min(times)
-
-
-def _rise(base: Reading, reading: Reading) -> tuple[float, float]:
-    """Requests and bad ones since."""
-    return (reading.requests or 0) - (base.requests or 0), (reading.bad or 0) - (base.bad or 0)
-
-
-def _slower(base: Reading, reading: Reading, edge: str) -> tuple[float, float]:
-    """Requests that were timed, and those slower than the edge."""
-    timed, quick = ((reading.buckets[at] or 0) - (base.buckets[at] or 0) for at in ("+Inf", edge))
-    if quick > timed:
-        raise Defect(f"{reading.instance}: {quick:g} of {timed:g} took at most {edge} s")
-    return timed, timed - quick
-
-
-def _check_nested(slower: dict[str, Counts]) -> None:
-    """Slower than a later edge is slower than an earlier one, too."""
-    for (edge, one), (later, other) in itertools.pairwise(slower.items()):
-        if other.canary_bad > one.canary_bad or other.control_bad > one.control_bad:
-            raise Defect(f"more requests are slower than {later} s than are slower than {edge} s")
