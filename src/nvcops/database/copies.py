@@ -15,6 +15,8 @@ from nvcops.core.workload import Statement, Workload
 _ARGUMENT_SETS = 3
 _SHARE = 0.99  # of all time: what is left is asked too rarely to matter
 _STATEMENTS_MAX = 60
+_TRIED = "nvcops_tried"
+_WAS_TRIED = "SELECT to_regnamespace(%(name)s) IS NOT NULL AS tried"
 
 # --- Facts ---
 
@@ -53,6 +55,21 @@ def weightiest(workload: Workload) -> list[Statement]:
 def with_arguments(clones: Clones, copy: Copy, statements: list[Statement]) -> list[Statement]:
     """The statements with values of the copy's own columns; those for which none are found are left out."""
     return clones.with_arguments(copy, statements, _ARGUMENT_SETS)
+
+
+def untried(clones: Clones, run: str) -> None:
+    """See that nothing was tried on a run's copy yet: one on which that was begun before is made anew.
+
+    What was changed there by whoever was killed would be measured, or be found mended.
+    """
+    clones.make(run)
+    with clones.opened(run) as copy:
+        tried = bool(copy.rows(_WAS_TRIED, {"name": _TRIED})[0]["tried"])
+    if tried:
+        clones.discard(run)
+        clones.make(run)
+    with clones.opened(run) as copy:
+        copy.execute(f"CREATE SCHEMA {_TRIED}")
 
 
 # --- Procedures ---

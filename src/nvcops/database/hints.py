@@ -42,7 +42,7 @@ def plan_hints(copy: Copy, statements: Sequence[Statement]) -> list[Hint]:
     found = []
     for statement in statements:
         try:
-            plans = copy.explain(statement, analyze=True)
+            plans = copy.explain(statement, analyze=True, settings={"statement_timeout": f"{_EXPLAINED_S:g}s"})
         except TargetError:
             continue  # it is measured elsewhere, where its trouble is told
         for plan in plans[:1]:
@@ -79,6 +79,7 @@ def _took(copy: Copy, sql: str) -> float:
 
 # --- Rules ---
 
+_EXPLAINED_S = 60.0
 _APART = "nvcops_oldest"
 _NOW = "SELECT extract(epoch FROM clock_timestamp())::float8 AS now"
 _REMOVAL_FACTOR = 10

@@ -17,7 +17,7 @@ from nvcops.core.target import Target
 from nvcops.core.units import Seconds
 from nvcops.core.workload import Statement
 from nvcops.database.altering import change
-from nvcops.database.copies import asked, clones_of, copied, discarded, weightiest, with_arguments
+from nvcops.database.copies import asked, clones_of, copied, discarded, untried, weightiest, with_arguments
 from nvcops.database.hints import Aged, Hint, plan_hints, removal
 from nvcops.database.proposals import Churned, Kind, Proposal, Setting, Signs, described, proposals
 from nvcops.database.topics import Answers, many
@@ -94,6 +94,7 @@ def measured(target: Target, run: str, until: dt.datetime, found: list[Proposal]
         return Measured(trouble=heard.trouble)
     chosen = weightiest(heard.workload)
     try:
+        untried(clones, run)
         with clones.opened(run) as copy:
             statements = with_arguments(clones, copy, chosen)
             hints = plan_hints(copy, statements)
@@ -146,9 +147,10 @@ _POOL_MANY = 4
 def best(trials: Sequence[Trial]) -> list[Trial]:
     """Those that are worth it; of two values for one thing the one that gains more."""
     worth = [(found, one) for one in trials if (found := gain(one)) and found.worth]
-    firsts: dict[str, Trial] = {}
+    firsts: dict[tuple[str, str], Trial] = {}
     for _, one in sorted(worth, key=lambda pair: -pair[0].share):
-        firsts.setdefault(one.proposal.subject, one)
+        option = one.proposal.to.partition("=")[0] if one.proposal.kind is Kind.TABLE else ""
+        firsts.setdefault((one.proposal.relation or one.proposal.subject, option), one)
     return list(firsts.values())
 
 

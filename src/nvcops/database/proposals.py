@@ -82,6 +82,7 @@ class Kind(StrEnum):
 class Proposal(msgspec.Struct, frozen=True, kw_only=True):
     """Something to be measured on the copy. `sign` says from what it comes.
 
+    `relation` is the table's quoted name (TABLE).
     `settings` are tried (SESSION, RESTART); `prepare` is done on the copy before the second measurement (TABLE).
     `apply` is what the live database would be told, and `undo` what brings back what was.
     """
@@ -91,6 +92,7 @@ class Proposal(msgspec.Struct, frozen=True, kw_only=True):
     was: str
     to: str
     sign: str
+    relation: str = ""
     settings: Mapping[str, str] = {}
     prepare: tuple[str, ...] = ()
     apply: tuple[str, ...] = ()
@@ -150,10 +152,10 @@ def _planner(known: Mapping[str, Setting]) -> list[Proposal]:
 
 
 def _write(known: Mapping[str, Setting]) -> list[Proposal]:
-    """How changes get into the log."""
+    """How changes get into the log; "on" is another word for pglz, and is not what the server says then."""
     compression = known.get("wal_compression")
     if compression and compression.value == "off":
-        return [of(compression, "on", "pages are written to the log as they are")]
+        return [of(compression, "pglz", "pages are written to the log as they are")]
     return []
 
 
@@ -185,6 +187,7 @@ def _option(table: Churned, option: str, value: str, sign: str, prepare: tuple[s
         was=f"{option} as the server's",
         to=f"{option}={value}",
         sign=sign,
+        relation=table.name,
         prepare=prepare,
         apply=(f"ALTER TABLE {table.name} SET ({option} = {value})",),
         undo=(f"ALTER TABLE {table.name} RESET ({option})",),

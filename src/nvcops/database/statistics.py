@@ -17,7 +17,7 @@ from nvcops.core.target import Target
 from nvcops.core.units import Seconds
 from nvcops.core.upkeep import Done, Order, Outcome
 from nvcops.core.workload import Workload
-from nvcops.database.copies import asked, clones_of, copied, discarded, weightiest, with_arguments
+from nvcops.database.copies import asked, clones_of, copied, discarded, untried, weightiest, with_arguments
 from nvcops.database.maintenance import guard_of
 from nvcops.database.mending import Examined, Fix, Mended, examined, proof_told, worth
 from nvcops.database.needs import upkeep_of
@@ -26,25 +26,15 @@ from nvcops.database.needs import upkeep_of
 
 _QUERIES = load("nvcops.database", "statistics.sql")
 _WEEK = dt.timedelta(days=7)
-_TRIED = "nvcops_tried"
-_WAS_TRIED = "SELECT to_regnamespace(%(name)s) IS NOT NULL AS tried"
 
 
 @conduct(deadline="8 h", idempotent=True)
 def compared(target: Target, run: str, workload: Workload) -> Examined:
-    """Compare plans with real row counts on the copy, and try what mends them.
-
-    A copy on which that was begun before is made anew: what was mended there would not be found again.
-    """
+    """Compare plans with real row counts on the copy, and try what mends them."""
     clones = clones_of(target)
     try:
+        untried(clones, run)
         with clones.opened(run) as copy:
-            tried = bool(copy.rows(_WAS_TRIED, {"name": _TRIED})[0]["tried"])
-        if tried:
-            clones.discard(run)
-            clones.make(run)
-        with clones.opened(run) as copy:
-            copy.execute(f"CREATE SCHEMA {_TRIED}")
             heavy = weightiest(workload)
             statements = with_arguments(clones, copy, heavy)
             seen = examined(copy, statements)

@@ -5,6 +5,8 @@ Before and after take turns, round by round, so that what else the machine does 
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from statistics import median
 
@@ -111,7 +113,8 @@ _BEST_SHARE = 0.95
 class Gain(msgspec.Struct, frozen=True, kw_only=True):
     """What a trial says: the share of the workload's time that is gained, and the least and most of its rounds.
 
-    `slower` are the statements that lose more than a tenth, by id, with how many times as long each takes.
+    `slower` are the statements that lose more than a tenth, by id, with how many times as long each takes; for ever
+    where it fails.
     """
 
     share: Ratio
@@ -140,7 +143,15 @@ def gain(trial: Trial) -> Gain | None:
     if not shares:
         return None
     slower = {one: round(factor, 2) for one, pairs in ratios.items() if (factor := _slowed(pairs)) > _SLOWER}
+    slower |= dict.fromkeys(_lost(trial.rounds), math.inf)
     return Gain(share=Ratio(median(shares)), least=Ratio(min(shares)), most=Ratio(max(shares)), slower=slower)
+
+
+def _lost(rounds: Sequence[Round]) -> list[int]:
+    """The statements that are carried out before and mostly not after: no time of theirs says that."""
+    lost = Counter(one for turn in rounds for one in turn.before if one not in turn.after)
+    there = Counter(one for turn in rounds for one in turn.before)
+    return [one for one, times in lost.items() if 2 * times > there[one]]
 
 
 def _slowed(pairs: Sequence[tuple[float, float]]) -> float:
@@ -158,6 +169,8 @@ def told(trial: Trial) -> str:
     if found.slower:
         slowest = max(found.slower, key=lambda one: found.slower[one])
         text = trial.texts.get(slowest, f"statement {slowest}")
+        if math.isinf(found.slower[slowest]):
+            return f"{span}, but one is not carried out any more: {text}"
         return f"{span}, but one takes {found.slower[slowest]:g} times as long: {text}"
     return span
 

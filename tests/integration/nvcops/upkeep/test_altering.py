@@ -12,15 +12,19 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from msgspec import convert
 from upkeep_world import ROLE, UpkeepWorld
 
 from nvcops.adapters.postgres import PostgresServer
+from nvcops.adapters.upkeep import PostgresUpkeep
 from nvcops.core.checks import Finding, Verdict
+from nvcops.core.errors import StepFailed, TargetError, Unreachable
+from nvcops.core.upkeep import Done, Guard, Order
 from nvcops.core.workload import Statement, Workload
 from nvcops.database import regression
 from nvcops.database.altering import change
 from nvcops.database.proposals import Churned, Proposal, Setting, Signs, of, proposals
-from nvcops.database.regression import counted
+from nvcops.database.regression import Slower, Watched, counted
 
 SETTING = Setting("random_page_cost", "4", "", "user")
 LOOK_UP = "SELECT filler FROM bank.big WHERE id = %s"
@@ -38,7 +42,10 @@ class Straight:
 
     def step(self, title: str, act: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         self.titles.append(title)
-        return act(*args, **kwargs)
+        try:
+            return act(*args, **kwargs)
+        except TargetError as error:
+            raise StepFailed(f"{title}: {error.sentence}") from error
 
 
 @dataclass
@@ -154,3 +161,120 @@ def test_an_option_of_a_table_is_set_and_read_back(live: Live) -> None:
         "autovacuum_enabled=off",
         "autovacuum_vacuum_scale_factor=0.02",
     ]
+
+
+def test_a_table_is_known_by_its_schema_and_its_name_not_by_both_with_a_dot(live: Live) -> None:
+    world = live.world.world
+    world.execute(
+        'CREATE SCHEMA "bank.big" AUTHORIZATION bank',
+        'CREATE TABLE "bank.big".t ()',
+        'CREATE TABLE bank."big.t" () WITH (autovacuum_vacuum_scale_factor = 0.02)',
+        'ALTER TABLE "bank.big".t OWNER TO bank',
+    )
+    try:
+        proposal = proposals(Signs(churned=(Churned(schema="bank.big", table="t", live=1e5, dead=2e4),)))[0]
+        _, found = live.changed(proposal)
+        assert found["optimization.changed"].verdict is Verdict.OK, found
+        options = "SELECT count(*) FROM pg_class WHERE relname = 't' AND reloptions IS NOT NULL"
+        assert world.value(options) == 1
+    finally:
+        world.execute('DROP SCHEMA "bank.big" CASCADE', 'DROP TABLE bank."big.t"')
+
+
+def test_what_somebody_changed_since_it_was_measured_is_left_as_it_is(live: Live) -> None:
+    live.world.world.execute("ALTER SYSTEM SET random_page_cost = 3", "SELECT pg_reload_conf()")
+    threading.Event().wait(0.5)
+    run, found = live.changed(of(SETTING, "1.1", "its value is one of rotating disks"))
+    assert "somebody has changed it" in found["optimization.changed"].observed
+    assert (live.value(), run.titles) == ("3", [])
+
+
+def test_what_the_server_does_not_read_is_taken_back_at_once(live: Live) -> None:
+    world = live.world.world
+    world.execute(f"REVOKE EXECUTE ON FUNCTION pg_reload_conf() FROM {ROLE}")
+    _, found = live.changed(of(SETTING, "1.1", "its value is one of rotating disks"))
+    assert "configuration was not read" in found["optimization.watched"].observed, found
+    assert found["optimization.reverted"].observed == "4 again"
+    world.execute("SELECT pg_reload_conf()")
+    threading.Event().wait(0.5)
+    assert live.value() == "4", "nothing waits in the file for the next start"
+
+
+def test_a_value_that_the_database_has_of_its_own_is_in_the_way(live: Live) -> None:
+    world = live.world.world
+    name = world.value("SELECT quote_ident(current_database())")
+    world.execute(f"ALTER DATABASE {name} SET random_page_cost = 4")
+    try:
+        _, found = live.changed(of(SETTING, "1.1", "its value is one of rotating disks"))
+        assert "does not run with random_page_cost" in found["optimization.watched"].observed
+        assert found["optimization.reverted"].verdict is Verdict.WARNING
+        assert world.value("SELECT count(*) FROM pg_file_settings WHERE name = 'random_page_cost'") == 0
+    finally:
+        world.execute(f"ALTER DATABASE {name} RESET random_page_cost")
+
+
+def test_roles_that_have_a_value_of_their_own_are_told(live: Live) -> None:
+    world = live.world.world
+    world.execute("ALTER ROLE bank SET random_page_cost = 4")
+    try:
+        _, found = live.changed(of(SETTING, "1.1", "its value is one of rotating disks"))
+        assert found["optimization.changed"].verdict is Verdict.WARNING
+        assert "not for bank" in found["optimization.changed"].observed
+    finally:
+        world.execute("ALTER ROLE bank RESET random_page_cost")
+
+
+def test_when_the_server_is_lost_in_the_middle_what_was_changed_is_taken_back(
+    live: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    carry_out = PostgresUpkeep.carry_out
+
+    def lost(self: PostgresUpkeep, order: Order, guard: Guard) -> Done:
+        if order.title == "set bank.big":
+            raise Unreachable("db-1 was lost")
+        return carry_out(self, order, guard)
+
+    monkeypatch.setattr(PostgresUpkeep, "carry_out", lost)
+    table = proposals(Signs(churned=(Churned(schema="bank", table="big", live=1e5, dead=2e4),)))[0]
+    run = Straight()
+    found = change(run, live.target, [of(SETTING, "1.1", "slow disks"), table])  # type: ignore[arg-type]
+    reverted = {line.subject: line.observed for line in found if line.check == "optimization.reverted"}
+    assert reverted == {
+        "random_page_cost = 1.1": "4 again",
+        "bank.big = autovacuum_vacuum_scale_factor=0.02": "autovacuum_vacuum_scale_factor as the server's again",
+    }
+    assert live.value() == "4"
+
+
+def test_a_setting_is_taken_back_on_the_server_on_which_it_was_set_and_on_no_other(
+    live: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = live.target.upkeep.name
+    servers = live.target.upkeep.servers
+    monkeypatch.setattr(live.target.upkeep, "servers", {**servers, "db-2": servers[first]})
+
+    def moved(*_: object) -> Watched:
+        monkeypatch.setattr(live.target.upkeep, "primary", "db-2")
+        return Watched(seconds=1, statements=1, slower=(Slower(1, 0.1, 0.2, 20),))
+
+    monkeypatch.setattr("nvcops.database.altering.watched", moved)
+    run, found = live.changed(of(SETTING, "1.1", "planted"))
+    line = found["optimization.reverted"]
+    assert line.verdict is Verdict.CRITICAL
+    assert f'`ALTER SYSTEM RESET "random_page_cost"` on {first}' in line.observed
+    assert "db-2 is primary now" in line.observed
+    assert run.titles[-2].startswith("take random_page_cost")
+
+
+@pytest.mark.parametrize("name", ["wal_compression", "jit", "max_parallel_workers_per_gather", "work_mem"])
+def test_a_proposed_value_is_what_the_server_says_when_it_runs_with_it(live: Live, name: str) -> None:
+    kinds = "SELECT name, setting AS value, coalesce(unit, '') AS unit, context FROM pg_settings WHERE name = %(name)s"
+    rows = live.target.database.rows(kinds, {"name": name})
+    rows[0]["value"] = "on" if name == "jit" else rows[0]["value"]
+    found = proposals(Signs(settings=tuple(convert(rows, list[Setting])), temp_bytes=1.0))
+    assert found
+    for one in found:
+        with live.world.world.connect() as session:
+            session.execute("SELECT set_config(%s, %s, false)", [name, one.settings[name]])
+            row = session.execute("SELECT setting FROM pg_settings WHERE name = %s", [name]).fetchone()
+            assert row == (one.settings[name],)

@@ -6,6 +6,7 @@ import pytest
 
 from nvcops.core.clones import Load
 from nvcops.core.units import Ratio
+from nvcops.database.optimization import best
 from nvcops.database.proposals import Churned, Kind, Proposal, Setting, Signs, proposals
 from nvcops.database.trial import Round, Sessions, Trial, enough, gain, told
 
@@ -36,6 +37,24 @@ def test_a_gain_for_which_one_statement_pays_is_none() -> None:
     assert found.slower == {2: 1.2}
     assert not found.worth
     assert "but one takes 1.2 times as long: statement 2" in told(trial(*[(0.005, 0.120)] * 3))
+
+
+def test_a_gain_for_which_one_statement_fails_is_none() -> None:
+    rounds = tuple(Round({1: 0.010, 2: 0.001}, {1: 0.001}) for _ in range(3))
+    failing = Trial(proposal=PROPOSAL, rounds=rounds, weights={1: 10.0, 2: 1.0}, texts={2: "SELECT hungry"})
+    found = gain(failing)
+    assert found is not None
+    assert not found.worth
+    assert told(failing).endswith("but one is not carried out any more: SELECT hungry")
+
+
+def test_of_one_table_two_options_may_be_worth_a_change_and_of_one_setting_one_value() -> None:
+    busy = Churned(schema="a", table="t", live=1e5, dead=2e4, updates=2e4, hot=1e4)
+    tables = proposals(Signs(churned=(busy,)))
+    settings = proposals(Signs(settings=(Setting("work_mem", "4096", "kB", "user"),), temp_bytes=1.0))
+    rounds = tuple(Round({1: 0.010}, {1: 0.005}) for _ in range(3))
+    found = best([Trial(proposal=one, rounds=rounds, weights={1: 1.0}) for one in (*tables, *settings)])
+    assert [one.proposal.to for one in found] == ["autovacuum_vacuum_scale_factor=0.02", "fillfactor=85", "16 MiB"]
 
 
 @pytest.mark.parametrize(("factor", "worth"), [(0.97, True), (0.98, False), (1.0, False), (1.05, False)])
