@@ -27,6 +27,19 @@ class Counts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     control_bad: float
 
 
+NOTHING = Counts(0, 0, 0, 0)
+
+
+def both(one: Counts, other: Counts) -> Counts:
+    """Two intervals as one."""
+    return Counts(
+        one.canary + other.canary,
+        one.control + other.control,
+        one.canary_bad + other.canary_bad,
+        one.control_bad + other.control_bad,
+    )
+
+
 def share_at(odds: float, canary: float, control: float, bad: float) -> float:
     """The share of bad events that falls to a canary whose odds of one are `odds` (at least 1) times the control's.
 
@@ -101,6 +114,31 @@ class Bets:
         return log_mean(self.logs)
 
 
+class Pool:
+    """Collects intervals until each side has had some requests; which side an error fell to is then worth a bet.
+
+    With a look at each request the observed share would be 0 or 1, and say nothing. When a pool is settled depends on
+    requests alone, never on what was bad: so the bets stay fair.
+
+    >>> pool = Pool()
+    >>> [pool.add(Counts(canary, 4, 1, 0)) for canary in (4, 1)]
+    [None, Counts(canary=5, control=8, canary_bad=2, control_bad=0)]
+    """
+
+    _REQUESTS_MIN = 5
+
+    def __init__(self) -> None:
+        self._open = NOTHING
+
+    def add(self, seen: Counts) -> Counts | None:
+        """What is to be settled now."""
+        self._open = both(self._open, seen)
+        if min(self._open.canary, self._open.control) < self._REQUESTS_MIN:
+            return None
+        settled, self._open = self._open, NOTHING
+        return settled
+
+
 class Measure:
     """One kind of bad event, and both questions: is the canary worse; is it proven to be better than the margin?"""
 
@@ -110,20 +148,19 @@ class Measure:
         self.cluster = cluster
         self.worse = Bets(1, STEPS, cluster)
         self.safe = Bets(margin, _SAFER, cluster)
-        self.total = Counts(0, 0, 0, 0)
+        self.total = NOTHING
+        self._pool = Pool()
         self._silence = 0.0
 
     def add(self, seen: Counts) -> None:
-        """Take an interval in."""
+        """Take an interval in; it is settled when each side has had some requests."""
+        if settled := self._pool.add(seen):
+            self._settle(settled)
+
+    def _settle(self, seen: Counts) -> None:
         self.worse.add(seen)
         self.safe.add(seen)
-        had = self.total
-        self.total = Counts(
-            had.canary + seen.canary,
-            had.control + seen.control,
-            had.canary_bad + seen.canary_bad,
-            had.control_bad + seen.control_bad,
-        )
+        self.total = both(self.total, seen)
         if seen.canary_bad:
             self._silence = 0.0
         elif seen.control_bad and seen.control:
@@ -170,19 +207,21 @@ class Guard:
 
     _FAILING = 0.5
 
-    def __init__(self, limit: float, time_limit_s: float) -> None:
+    def __init__(self, limit: float, time_limit_s: float, cluster: float = 1) -> None:
         if not 0 < limit < self._FAILING:
             raise ValueError(f"a guard against failing half its requests is set below half, not at {limit}")
-        self._bad = math.log(self._FAILING / limit)
-        self._good = math.log((1 - self._FAILING) / (1 - limit))
+        self._bad = math.log(self._FAILING / limit) / cluster
+        self._good = math.log((1 - self._FAILING) / (1 - limit)) / cluster
         self._time_limit_s = time_limit_s
         self._laid = -math.inf
         self._left = 1.0
+        self.total = NOTHING
 
     def add(self, seen: Counts, seconds: float) -> None:
         """Settle an interval of so many seconds."""
         stake = 0.5 if self._left == 1 else min(self._left, 0.5 * seconds / self._time_limit_s)
         self._left -= stake
+        self.total = both(self.total, seen)
         laid = log_sum((self._laid, math.log(stake))) if stake > 0 else self._laid
         self._laid = laid + seen.canary_bad * self._bad + (seen.canary - seen.canary_bad) * self._good
 

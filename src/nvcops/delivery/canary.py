@@ -97,7 +97,7 @@ class Evidence:
             else {}
         )
         self.needed = [self.errors, *(self.edges[edge] for edge in latency.prove)] if latency else [self.errors]
-        self.guard = Guard(plan.failing_max, plan.time_limit_s)
+        self.guard = Guard(plan.failing_max, plan.time_limit_s, cluster)
         self._weight = math.log(1 - _GUARD_WEIGHT - (_LATENCY_WEIGHT if latency else 0))
 
     def add(self, interval: Interval) -> None:
@@ -163,7 +163,7 @@ class Canary:
 
     def result(self) -> Result:
         """The verdict so far."""
-        seen = self._evidence.errors.total
+        seen = self._evidence.guard.total
         return Result(
             outcome=self._outcome,
             abort=self.over and self._outcome is not Outcome.PASS,
@@ -202,7 +202,7 @@ class Canary:
 
     def _why_not(self, taken: Taken) -> str:
         """Why the canary does not pass now; empty when it does."""
-        seen = self._evidence.errors.total
+        seen = self._evidence.guard.total
         if taken.doubt:
             return taken.doubt
         if self._limited:
@@ -235,7 +235,7 @@ class Canary:
         stakes = self._evidence.stakes()
         most = max(stakes, key=lambda name: stakes[name])
         if most == "guard":
-            seen = self._evidence.errors.total
+            seen = self._evidence.guard.total
             return (
                 f"the canary fails {seen.canary_bad:,g} of {seen.canary:,g} {self._plan.unit}s, "
                 f"lately more than {Ratio(self._plan.failing_max)}"

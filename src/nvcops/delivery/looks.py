@@ -54,7 +54,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     skew_max_s: Duration = 5.0
     gone_after_s: Duration = 60.0
     share_max: Annotated[float, msgspec.Meta(gt=0, lt=1)] = 0.5
-    failing_max: Annotated[float, msgspec.Meta(gt=0, le=0.25)] = 0.1
+    failing_max: Annotated[float, msgspec.Meta(gt=0, le=0.25)] = 0.05
     latency: Latency | None = None
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from nvcops.delivery.betting import STEPS, Bets, Counts, Guard, Measure, share_at
 
-COUNTS = st.tuples(st.integers(1, 50), st.integers(1, 500)).flatmap(
+COUNTS = st.tuples(st.integers(5, 50), st.integers(5, 500)).flatmap(
     lambda n: st.builds(Counts, st.just(n[0]), st.just(n[1]), st.integers(0, n[0]), st.integers(0, n[1]))
 )
 INTERVALS = st.lists(COUNTS, min_size=1, max_size=12)
@@ -77,7 +77,7 @@ def test_intervals_of_one_share_may_be_merged(one: Counts, times: int) -> None:
     assert split.safe.log_e == pytest.approx(measured([merged]).safe.log_e)
 
 
-@given(INTERVALS, st.integers(0, 500), st.integers(0, 500))
+@given(INTERVALS, st.integers(5, 500), st.integers(5, 500))
 def test_requests_without_a_bad_one_say_nothing(intervals: list[Counts], canary: int, control: int) -> None:
     with_quiet = measured([*intervals, Counts(canary, control, 0, 0)])
     assert with_quiet.worse.logs == measured(intervals).worse.logs
@@ -112,9 +112,23 @@ def test_the_share_lies_between_the_even_one_and_that_of_rare_events(
 
 
 def test_a_canary_without_traffic_or_without_a_control_says_nothing() -> None:
-    alone = measured([Counts(0, 100, 0, 9), Counts(100, 0, 9, 0)])
-    assert alone.worse.logs == pytest.approx([0] * len(STEPS))
-    assert alone.safe.logs == pytest.approx([0] * len(STEPS))
+    for seen in (Counts(0, 100, 0, 9), Counts(100, 0, 9, 0)):
+        for odds in (1.0, 2.0):
+            bets = Bets(odds, STEPS, 1)
+            bets.add(seen)
+            assert bets.logs == pytest.approx([0] * len(STEPS))
+
+
+def test_a_look_at_each_request_finds_what_a_look_at_many_finds() -> None:
+    """Alone, each request is all of its interval: its share is 0 or 1, and nothing is learnt."""
+    rng = random.Random(3)
+    sides = [rng.random() < 0.3 for _ in range(400)]
+    requests = [Counts(side, not side, side and rng.random() < 0.2, 0) for side in sides]
+    bets = Bets(1, STEPS, 1)
+    for request in requests:
+        bets.add(request)
+    assert bets.logs == pytest.approx([0] * len(STEPS))
+    assert measured(requests).worse.log_e > math.log(1000)
 
 
 @given(INTERVALS, st.integers(2, 10))
