@@ -73,17 +73,25 @@ class Fix(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def changes(self) -> tuple[tuple[str, str], ...]:
-        """The statements that change something, each with the one that takes it back."""
+        """The statement that changes something, all columns or none, with the one that takes it back.
+
+        >>> fix = Fix(schema="s", table="t", columns=("a", "b", "c"), target=1000, former={"a": 5000, "b": 100})
+        >>> fix.changes[0][1]
+        'ALTER TABLE "s"."t" ALTER COLUMN "b" SET STATISTICS 100, ALTER COLUMN "c" SET STATISTICS -1'
+        """
         if self.kinds:
             name = f"{quoted(self.schema)}.{quoted(self.name)}"
             columns = ", ".join(quoted(column) for column in self.columns)
             make = f"CREATE STATISTICS {name} ({self.kinds}) ON {columns} FROM {self.relation}"
             return ((make, f"DROP STATISTICS IF EXISTS {name}"),)
-        alter = f"ALTER TABLE {self.relation} ALTER COLUMN {{}} SET STATISTICS {{}}"
-        return tuple(
-            (alter.format(quoted(c), self.target), alter.format(quoted(c), self.former.get(c, -1)))
-            for c in (self.columns if self.target else ())
+        coarser = [column for column in self.columns if self.former.get(column, -1) < self.target]
+        if not self.target or not coarser:
+            return ()
+        make, back = (
+            ", ".join(f"ALTER COLUMN {quoted(column)} SET STATISTICS {targets[column]}" for column in coarser)
+            for targets in (dict.fromkeys(coarser, self.target), {**dict.fromkeys(coarser, -1), **self.former})
         )
+        return ((f"ALTER TABLE {self.relation} {make}", f"ALTER TABLE {self.relation} {back}"),)
 
     @property
     def analyze(self) -> str:
@@ -92,8 +100,11 @@ class Fix(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def name(self) -> str:
-        """What the statistics are called: the same columns have the same name, whoever comes again."""
-        return IndexKey(self.schema, self.table, self.columns).name
+        """What the statistics are called: the same kind of the same columns has the same name, whoever comes again.
+
+        Another kind has another one: to make it takes nothing away that was made before.
+        """
+        return IndexKey(self.schema, self.table, (*self.columns, self.kinds)).name
 
 
 class Proof(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import msgspec
 
 from nvcops.core.checks import Check, Finding, Verdict
-from nvcops.core.errors import NvcopsError, TargetError
+from nvcops.core.errors import NvcopsError, StepFailed, TargetError
 from nvcops.core.procedures import procedure
 from nvcops.core.queries import load
 from nvcops.core.runs import Run, conduct
@@ -112,11 +112,13 @@ def orders(fix: Fix) -> list[Order]:
 
 def stands(fix: Fix, before: Kept, there: Kept) -> bool:
     """Whether what was read back is what was to be made, and took effect: the table was analysed since."""
-    if there.analyzed is None or there.analyzed == before.analyzed:
-        return False
+    return there.analyzed not in (None, before.analyzed) and _is_set(fix, there)
+
+
+def _is_set(fix: Fix, there: Kept) -> bool:
     if fix.kinds:
         return fix.name in there.extended
-    return not fix.target or all(there.targets.get(column) == fix.target for column in fix.columns)
+    return not fix.target or all(there.targets.get(column, -1) >= fix.target for column in fix.columns)
 
 
 def said(found: Mended) -> str:
@@ -147,7 +149,9 @@ def _finding(found: Mended, made: dict[str, Made]) -> Finding:
     if one is None:
         return WRONG.finding(Verdict.WARNING, observed, subject=subject, limit="< 10 times off")
     if one.done is None or one.done.outcome is not Outcome.DONE:
-        why = f"not made: {one.done.why}" if one.done else "not made"
+        half = found.fix.asks and _is_set(found.fix, one.after)
+        what = "it is set, and takes effect when the table is analysed" if half else "not made"
+        why = f"{what}: {one.done.why}" if one.done else what
         return MADE.finding(Verdict.WARNING, f"{why}; {observed}", subject=subject)
     if one.after.trouble:
         return MADE.unknown(f"{one.after.trouble}; {observed}", subject=subject)
@@ -215,8 +219,12 @@ def _made(run: Run, target: Target, fix: Fix) -> Made:
     """Carry a fix out and read it back; what follows an order that was not done is not begun."""
     done: Done | None = None
     before = run.read(kept, target, fix)
-    for order in orders(fix):
-        done = run.step(order.title, carried_out, target, order)
+    # As it stands there now, not as it did in the backup: what is taken back is that, and a finer target stays.
+    for order in orders(msgspec.structs.replace(fix, former=before.targets)):
+        try:
+            done = run.step(order.title, carried_out, target, order)
+        except StepFailed as error:  # what was made before is told all the same
+            done = Done(outcome=Outcome.REFUSED, why=error.sentence)
         if done is None or done.outcome is not Outcome.DONE:
             break
     return Made(fix=fix, done=done, before=before, after=run.read(kept, target, fix))

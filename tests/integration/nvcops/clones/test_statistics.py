@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace as replaced
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "restore"))
 
@@ -20,7 +21,10 @@ from nvcops.adapters.target import connect
 from nvcops.core.checks import Verdict
 from nvcops.core.procedures import find
 from nvcops.core.statements import Waits
+from nvcops.core.upkeep import Outcome
 from nvcops.core.workload import Statement, Workload
+from nvcops.database.mending import Fix
+from nvcops.database.statistics import _made, stands
 
 TOGETHER = (
     "SELECT count(l.word) FROM post.parcel p JOIN post.label l ON l.id = p.label"
@@ -113,6 +117,30 @@ def test_each_cause_is_found_and_mended_by_the_least_that_does_it(wrong: Restore
     assert "hold for 7 statements" in healthy.summary
     values = ("'new'", "1007", "4900000")
     assert not any(value in str(run.findings) + str(run.steps) for run in (told, made) for value in values)
+
+
+def test_a_finer_target_that_somebody_set_since_the_backup_stays_and_all_columns_change_or_none(
+    wrong: RestoreWorld,
+) -> None:
+    target = connect(wrong.manifest)
+    assert target.upkeep
+    fix = Fix(schema="post", table="box", columns=("size", "label"), target=500, former={"size": -1, "label": -1})
+    rows = "SELECT attname, coalesce(attstattarget, -1) FROM pg_attribute WHERE attrelid = 'post.box'::regclass"
+    before = dict(wrong.world.execute(rows))
+    wrong.world.execute("ALTER TABLE post.box ALTER COLUMN size SET STATISTICS 5000")
+    try:
+        made = _made(ActingRun(), target, fix)  # type: ignore[arg-type]
+        assert made.done
+        assert made.done.outcome is Outcome.DONE, made
+        assert stands(fix, made.before, made.after)
+        assert dict(wrong.world.execute(rows)) | {"size": 5000, "label": 500} == dict(wrong.world.execute(rows))
+        gone = _made(ActingRun(), target, replaced(fix, columns=("label", "gone"), target=900))  # type: ignore[arg-type]
+        assert gone.done
+        assert gone.done.outcome is Outcome.REFUSED
+        assert dict(wrong.world.execute(rows))["label"] == 500
+    finally:
+        for name in ("size", "label"):
+            wrong.world.execute(f"ALTER TABLE post.box ALTER COLUMN {name} SET STATISTICS {before[name]}")
 
 
 def test_a_rehearsal_and_a_database_that_nobody_asks_touch_nothing(wrong: RestoreWorld) -> None:

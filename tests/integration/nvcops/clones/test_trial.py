@@ -13,6 +13,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from clone_world import RUN, CloneWorld, clone_world
 
 from nvcops.core.workload import Statement
+from nvcops.database.copies import untried
 from nvcops.database.hints import Aged, plan_hints, removal
 from nvcops.database.proposals import Churned, Kind, Proposal, Setting, Signs, of, proposals
 from nvcops.database.trial import gain, side_by_side, tried
@@ -97,3 +98,16 @@ def test_sessions_side_by_side_are_measured(made: CloneWorld) -> None:
         found = side_by_side(copy, [statement(1, "SELECT count(*) FROM shop.orders WHERE id < 100")], 2)
     assert [one.sessions for one in found] == [1, 2]
     assert all(one.load.calls and not one.load.failed for one in found)
+
+
+def test_a_copy_on_which_somebody_who_was_killed_tried_something_is_made_anew(made: CloneWorld) -> None:
+    run = "killed@1"
+    try:
+        untried(made.clones, run)
+        with made.clones.opened(run) as copy:
+            copy.execute("CREATE INDEX left_behind ON shop.orders (day)")
+        untried(made.clones, run)
+        with made.clones.opened(run) as copy:
+            assert copy.rows("SELECT to_regclass('shop.left_behind') IS NULL AS anew")[0]["anew"]
+    finally:
+        made.clones.discard(run)
