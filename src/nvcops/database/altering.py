@@ -278,9 +278,12 @@ def _read_anew(run: Run, target: Target, title: str) -> str:
 
 def _watched(run: Run, target: Target, usually: dict[int, float], seconds: float) -> Watched:
     try:
-        return run.read(watched, target, usually, seconds)
+        seen = run.read(watched, target, usually, seconds)
     except TargetError as error:
         return Watched(seconds=0, blind=error.sentence)
+    if seen.statements or seen.blind:
+        return seen
+    return msgspec.structs.replace(seen, blind="no statement was called often enough to be compared")
 
 
 @conduct(deadline="30 min", idempotent=True, attempts=2)

@@ -42,7 +42,7 @@ class Slower(msgspec.Struct, frozen=True):
 
 
 class Watched(msgspec.Struct, frozen=True, kw_only=True):
-    """How long statements were watched, how many were called, which got slower; `blind`: why nobody could look."""
+    """How long statements were watched, how many could be compared, which got slower; `blind`: why nobody could."""
 
     seconds: float
     statements: int = 0
@@ -71,42 +71,38 @@ def watched(target: Target, before: dict[int, float], seconds: float, control: l
     """
     if target.database is None:
         return Watched(seconds=0, blind="platform.toml names no [database]")
-    ends, silent, last = time.monotonic() + seconds, 0, frozenset[int]()
-    start: dict[int, Counter] | None = None
     began = time.monotonic()
-    seen: dict[int, Counter] = {}
-    why = ""
+    ends, silent, why, last = began + seconds, 0, "", frozenset[int]()
+    server, before_that, seen = "", dict[int, Counter](), dict[int, Counter]()
+    compared = 0
     while (left := ends - time.monotonic()) > 0:
-        time.sleep(min(_LOOK_S, left) if start is not None else 0)
+        time.sleep(min(_LOOK_S, left) if server else 0)
         try:
-            now = counted(target.database)
+            name, now = target.database.name, counted(target.database)
         except TargetError as error:
             silent, why = silent + 1, error.sentence
             if silent >= _SILENT_MAX:
                 return Watched(seconds=time.monotonic() - began, blind=why)
             time.sleep(_LOOK_S)
             continue
-        silent = 0
-        start = now if start is None or _began_anew(start, now) else start
-        seen = risen(start, now)
-        found = slower(adjusted(before, seen, control or []), seen)
-        tell(0, 0, f"watching {len(seen)} statements, {Seconds(max(0.0, round(left)))} to go")
+        if name == server:
+            seen = added(seen, before_that, now)
+        silent, server, before_that = 0, name, now  # another server counted for itself: it is begun with anew
+        usually = adjusted(before, seen, control or [])
+        found, compared = slower(usually, seen), len(comparable(usually, seen))
+        tell(0, 0, f"watching {compared} statements, {Seconds(max(0.0, round(left)))} to go")
         if found and (both := last & {one.id for one in found}):
             slow = tuple(one for one in found if one.id in both)
-            return Watched(seconds=time.monotonic() - began, statements=len(seen), slower=slow)
+            return Watched(seconds=time.monotonic() - began, statements=compared, slower=slow)
         last = frozenset(one.id for one in found)
-    blind = "" if start is not None else why or "there was no time to look"
-    return Watched(seconds=time.monotonic() - began, statements=len(seen), blind=blind)
-
-
-def _began_anew(before: Mapping[int, Counter], now: Mapping[int, Counter]) -> bool:
-    """Whether somebody reset the statistics, or the server was started anew without them."""
-    return any(now[one].calls < before[one].calls for one in now if one in before)
+    blind = "" if server else why or "there was no time to look"
+    return Watched(seconds=time.monotonic() - began, statements=compared, blind=blind)
 
 
 # --- Rules ---
 
 _CALLS_MIN = 20
+_COUNTED_MAX = 2000  # as the query asks for
 _SLOWER = 1.25
 _SLOWER_S = 100e-6
 
@@ -116,18 +112,32 @@ def means(workload: Workload) -> dict[int, float]:
     return {one.id: one.mean_s for one in workload.statements if one.calls >= _CALLS_MIN}
 
 
-def risen(before: Mapping[int, Counter], now: Mapping[int, Counter]) -> dict[int, Counter]:
-    """What came since; of those that were called.
+def added(seen: Mapping[int, Counter], last: Mapping[int, Counter], now: Mapping[int, Counter]) -> dict[int, Counter]:
+    """What was seen, and what came since the last look; of those that were called.
 
-    >>> risen({1: Counter(10, 1.0)}, {1: Counter(30, 2.0), 2: Counter(5, 0.5)})
-    {1: Counter(calls=20, seconds=1.0), 2: Counter(calls=5, seconds=0.5)}
+    A counter that is less than it was began anew (reset, or forgotten meanwhile) and counts from zero.
+
+    >>> added({1: Counter(5, 0.5)}, {1: Counter(10, 1.0)}, {1: Counter(30, 2.0), 2: Counter(5, 0.5)})
+    {1: Counter(calls=25, seconds=1.5), 2: Counter(calls=5, seconds=0.5)}
+    >>> added({1: Counter(5, 0.5)}, {1: Counter(90, 9.0)}, {1: Counter(10, 1.0)})
+    {1: Counter(calls=15, seconds=1.5)}
     """
-    nothing = Counter(0, 0.0)
-    rise = {
-        one: Counter(count.calls - before.get(one, nothing).calls, count.seconds - before.get(one, nothing).seconds)
-        for one, count in now.items()
-    }
-    return {one: count for one, count in rise.items() if count.calls > 0}
+    total, nothing = dict(seen), Counter(0, 0.0)
+    cut = len(last) >= _COUNTED_MAX  # then one that is new here may have counted for long
+    for one, count in now.items():
+        base = last.get(one, count if cut else nothing)
+        if count.calls < base.calls or count.seconds < base.seconds:
+            base = nothing
+        if count.calls > base.calls:
+            known = total.get(one, nothing)
+            calls, took = known.calls + count.calls - base.calls, known.seconds + count.seconds - base.seconds
+            total[one] = Counter(calls, took)
+    return total
+
+
+def comparable(before: Mapping[int, float], since: Mapping[int, Counter]) -> list[int]:
+    """The statements that were called often enough, before and since, for anybody to say something about them."""
+    return [one for one, count in since.items() if one in before and count.calls >= _CALLS_MIN]
 
 
 def adjusted(before: Mapping[int, float], since: Mapping[int, Counter], control: Sequence[int]) -> Mapping[int, float]:
@@ -156,9 +166,8 @@ def slower(before: Mapping[int, float], since: Mapping[int, Counter]) -> list[Sl
     [1]
     """
     found = [
-        Slower(one, before[one], count.seconds / count.calls, count.calls)
-        for one, count in since.items()
-        if one in before and count.calls >= _CALLS_MIN
+        Slower(one, before[one], since[one].seconds / since[one].calls, since[one].calls)
+        for one in comparable(before, since)
     ]
     worse = [one for one in found if one.after_s > _SLOWER * one.before_s and one.after_s - one.before_s > _SLOWER_S]
     return sorted(worse, key=lambda one: -(one.after_s - one.before_s) * one.calls)

@@ -24,7 +24,7 @@ from nvcops.core.workload import Statement, Workload
 from nvcops.database import regression
 from nvcops.database.altering import change
 from nvcops.database.proposals import Churned, Proposal, Setting, Signs, of, proposals
-from nvcops.database.regression import Slower, Watched, counted
+from nvcops.database.regression import Slower, Watched, counted, watched
 
 SETTING = Setting("random_page_cost", "4", "", "user")
 LOOK_UP = "SELECT filler FROM bank.big WHERE id = %s"
@@ -278,3 +278,34 @@ def test_a_proposed_value_is_what_the_server_says_when_it_runs_with_it(live: Liv
             session.execute("SELECT set_config(%s, %s, false)", [name, one.settings[name]])
             row = session.execute("SELECT setting FROM pg_settings WHERE name = %s", [name]).fetchone()
             assert row == (one.settings[name],)
+
+
+def test_when_statements_are_forgotten_all_the_time_a_slower_one_is_found_all_the_same(
+    live: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(regression, "_SLOWER_S", 0.0)
+    over = threading.Event()
+
+    def forgetful() -> None:
+        while not over.wait(0.7):
+            live.world.world.execute("SELECT pg_stat_statements_reset()")
+
+    thread = threading.Thread(target=forgetful)
+    thread.start()
+    try:
+        before = dict.fromkeys(counted(live.target.database), 1e-7)
+        seen = watched(live.target, before, 12.0)
+    finally:
+        over.set()
+        thread.join(30)
+    assert [one for one in seen.slower if one.calls >= 20], seen
+
+
+def test_a_night_without_customers_proves_nothing_and_all_is_taken_back(
+    live: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nvcops.database.altering.usual", lambda *_: {})
+    _, found = live.changed(of(SETTING, "1.1", "its value is one of rotating disks"))
+    assert found["optimization.watched"].verdict is Verdict.UNKNOWN
+    assert "often enough" in found["optimization.watched"].observed
+    assert live.value() == "4"
