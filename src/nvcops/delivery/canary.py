@@ -237,7 +237,7 @@ class Canary:
         if most == "guard":
             seen = self._evidence.guard.total
             return (
-                f"the canary fails {seen.canary_bad:,g} of {seen.canary:,g} {self._plan.unit}s, "
+                f"the canary fails {seen.canary_bad:,.0f} of {seen.canary:,.0f} {self._plan.unit}s, "
                 f"lately more than {Ratio(self._plan.failing_max)}"
             )
         if most == _ERRORS:
@@ -246,7 +246,7 @@ class Canary:
 
     def _why_safe(self) -> str:
         """What was proven, in a sentence."""
-        said = "; ".join(f"{_compared(m)}, odds below {m.margin:g} times" for m in self._evidence.needed)
+        said = "; ".join(f"{_compared(m)}: odds below {m.margin:g} times the control's" for m in self._evidence.needed)
         return f"{said}; wrong in at most {Ratio(self._plan.beta)} of canaries that are worse"
 
 
@@ -261,7 +261,7 @@ def _compared(measure: Measure) -> str:
     seen = measure.total
     bad = seen.canary_bad + seen.control_bad
     share = seen.canary / (seen.canary + seen.control)
-    return f"{measure.name}: {seen.canary_bad:,g} of {bad:,g} fell to the canary, which served {Ratio(share)}"
+    return f"{measure.name}: {seen.canary_bad:,.0f} of {bad:,.0f} fell to the canary, which served {Ratio(share)}"
 
 
 def limits(plan: Plan) -> tuple[str, ...]:

@@ -165,6 +165,18 @@ def test_canaries_exactly_at_the_margin_do_not_pass_at_any_look(failing: float, 
     assert false <= beta * runs
 
 
+@pytest.mark.parametrize(("odds", "wrongly"), [(1, "worse"), (2, "safe")])
+def test_pools_of_single_requests_are_fair_too(odds: float, wrongly: str) -> None:
+    runs, level, false = 150, 0.05, 0
+    for seed in range(runs):
+        measure, draws, most = Measure("errors", 2, 1), two_sided(seed, 0.2, odds, 1, share=0.3), -math.inf
+        for _ in range(600):
+            measure.add(next(draws))
+            most = max(most, getattr(measure, wrongly).log_e)
+        false += most >= -math.log(level)
+    assert false <= level * runs
+
+
 def test_users_whose_errors_come_in_clusters_do_not_fool_it() -> None:
     """One user in a hundred fails, 1 to 8 times running: counted plainly that is a false alarm, divided it is none."""
     runs, alpha = 200, 0.05
