@@ -16,6 +16,8 @@ import msgspec
 STEPS = (1.25, 1.5, 2.0, 3.0, 5.0, 10.0, 20.0, 50.0)
 _SAFER = tuple(1 / step for step in STEPS)
 _SILENCE = 0.05
+_EVENTS_MAX = 1e12
+_HALVINGS = 30
 
 
 class Counts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -172,21 +174,37 @@ class Measure:
         """Whether the canary has had no bad event for so long, while the control had them, that none may be counted."""
         return self._silence < math.log(_SILENCE)
 
-    def growth(self) -> float:
-        """How fast the proof of safety grows with each bad event, in nats, if the canary is as good as the control.
+    def missing(self, log_e: float) -> float | None:
+        """How many more bad events the proof of safety takes, if the canary is as good as the control.
+
+        None: nothing bad was counted yet. The evidence is the mean of bets of which each goes its own way, so where it
+        crosses is searched.
 
         >>> measure = Measure("errors", margin=2, cluster=1)
         >>> measure.add(Counts(10_000, 90_000, 10, 90))
-        >>> round(measure.growth(), 3)
-        0.026
+        >>> round(measure.missing(math.log(20)))
+        69
         """
         seen = self.total
         bad = seen.canary_bad + seen.control_bad
-        requests = seen.canary + seen.control
-        if not bad or not requests:
-            return 0.0
-        even, worse = seen.canary / requests, share_at(self.margin, seen.canary, seen.control, bad)
-        return max(even * math.log(w) - math.log1p(worse * (w - 1)) for w in _SAFER) / self.cluster
+        if not bad or not seen.canary or not seen.control:
+            return None
+        even = seen.canary / (seen.canary + seen.control)
+        worse = share_at(self.margin, seen.canary, seen.control, bad)
+        growths = [(even * math.log(w) - math.log1p(worse * (w - 1))) / self.cluster for w in _SAFER]
+
+        def short(more: float) -> bool:
+            return log_mean([log + more * growth for log, growth in zip(self.safe.logs, growths, strict=True)]) < log_e
+
+        low, high = 0.0, 1.0
+        while short(high):
+            low, high = high, 2 * high
+            if high > _EVENTS_MAX:
+                return None
+        for _ in range(_HALVINGS):
+            middle = (low + high) / 2
+            low, high = (middle, high) if short(middle) else (low, middle)
+        return high if short(0) else 0.0
 
 
 class Guard:

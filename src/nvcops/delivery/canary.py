@@ -12,7 +12,7 @@ from enum import StrEnum
 import msgspec
 
 from nvcops.core.units import Ratio, Seconds
-from nvcops.delivery.betting import STEPS, Counts, Guard, Measure, log_mean, log_sum
+from nvcops.delivery.betting import Counts, Guard, Measure, log_mean, log_sum
 from nvcops.delivery.looks import INSTANCES_MIN, LOOKS_MAX, Look, Plan, checked
 from nvcops.delivery.readings import Intake, Interval, Taken
 
@@ -283,13 +283,10 @@ def expected(needed: Sequence[Measure], plan: Plan, time: float) -> Proof:
     for measure in needed:
         seen = measure.total
         requests, bad = seen.canary + seen.control, seen.canary_bad + seen.control_bad
-        growth, seconds = measure.growth(), time - plan.warm_up_s
-        if growth <= 0 or not requests or seconds <= 0:
+        events, seconds = measure.missing(-math.log(plan.beta)), time - plan.warm_up_s
+        if events is None or seconds <= 0:
             return Proof(requests=None, seconds=None, by=measure.name)
-        goal = -math.log(plan.beta)
-        missing = 0.0 if measure.safe.log_e >= goal else goal + math.log(len(STEPS)) - max(measure.safe.logs)
-        more = max(0.0, missing) / growth / (bad / requests)
-        if more > (longest.requests or 0.0):
+        if (more := events * requests / bad) > (longest.requests or 0.0):
             longest = Proof(requests=more, seconds=more * seconds / requests, by=measure.name)
     return longest
 
