@@ -32,6 +32,7 @@ from nvclab import running
 from nvcops.adapters.files import load_manifest
 from nvcops.adapters.upkeep.latency import Latency, risen
 
+FOLDERS = [str(Path(__file__).parents[1] / "integration" / "nvcops" / name) for name in ("restore", "upkeep")]
 SEED = int(os.environ.get("NVC_DRILL_SEED", random.SystemRandom().randrange(1 << 30)))
 MAJOR = 17
 ROWS = 120_000
@@ -89,8 +90,7 @@ def kept() -> Iterator[UpkeepWorld]:
 
 def started(folder: Path, what: str) -> subprocess.Popen[str]:
     """A process of its own that keeps the database; it is about to begin when this returns."""
-    paths = sys.path[:2]
-    argv = [sys.executable, "-c", _PROGRAM, str(folder / "platform.toml"), what, *paths]
+    argv = [sys.executable, "-c", _PROGRAM, str(folder / "platform.toml"), what, *FOLDERS]
     process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"

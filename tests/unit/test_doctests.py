@@ -11,7 +11,9 @@ import pytest
 import nvcbank
 import nvclab
 import nvcops
+from nvcops.adapters.records import setup
 
+setup.configure()  # modules of the console cannot be imported before
 MODULES = [
     module.name
     for package in (nvcbank, nvclab, nvcops)

@@ -64,7 +64,8 @@ def test_the_worst_table_comes_first_and_its_dead_rows_are_gone(kept: UpkeepWorl
     assert line(rehearsed, "maintenance", "public.worse").observed == "would vacuum public.worse (10,000 dead rows)"
     assert kept.world.value("SELECT n_dead_tup FROM pg_stat_user_tables WHERE relname = 'worse'") == 10_000
     run = maintained(kept, tmp_path)
-    assert [step.split(" (")[0] for step in run.steps[:2]] == ["vacuum public.worse", "vacuum public.bad"]
+    ours = [step for step in run.steps if "public.seen" not in step]  # it was just filled: its statistics may be due
+    assert [step.split(" (")[0] for step in ours[:2]] == ["vacuum public.worse", "vacuum public.bad"]
     assert not any("calm" in step for step in run.steps)
     assert "10,000 -> 0 dead rows, analysed" in line(run, "maintenance", "public.worse").observed
     assert line(run, "maintenance_left").observed == "nothing"

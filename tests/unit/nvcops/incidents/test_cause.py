@@ -125,10 +125,10 @@ def test_what_cannot_be_read_is_unknown_and_the_rest_goes_on(manifest: Manifest)
         ({"kind": "http", "service": "bank"}, "system-status"),
         ({"kind": "http", "service": "bank", "runbook": "daily-health-check"}, "daily-health-check"),
         ({"kind": "http", "service": "bank", "runbook": "https://wiki.example.com/x"}, "system-status"),
-        ({"kind": "sql", "probe": "db-1"}, "db-performance-check"),
+        ({"kind": "sql", "probe": "db-1"}, "db-diagnostics"),
         ({"signal": "corruption"}, "backup-verification"),
         ({"signal": "breach"}, "security-events-summary"),
-        ({"limit": "replication_lag", "probe": "db-2"}, "db-performance-check"),
+        ({"limit": "replication_lag", "probe": "db-2"}, "db-diagnostics"),
     ],
 )
 def test_the_procedure_to_start_is_one_of_the_runbook(manifest: Manifest, labels: dict[str, str], first: str) -> None:
