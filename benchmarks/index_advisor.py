@@ -25,8 +25,10 @@ from nvcops.adapters.target import connect
 from nvcops.core.clones import Copy
 from nvcops.core.workload import Statement
 from nvcops.database.advice import Advice, advise, writes_of
+from nvcops.database.candidates import Relation
 from nvcops.database.copies import weightiest
 from nvcops.database.proof import Trial, begin, is_slower
+from nvcops.database.writes import Writes
 from nvcops.wiring import load
 
 BUDGETS_MB = (125, 250, 500, 1000)  # at scale factor 1
@@ -57,11 +59,12 @@ class Result:
 
 def cost(copy: Copy, asked: Sequence[Statement]) -> float:
     """The planner's cost of all calls, with what is visible."""
-    return sum(
+    whole: float = sum(
         statement.calls * sum(plan["Total Cost"] for plan in plans) / len(plans)
         for statement in asked
         for plans in [copy.explain(statement)]
     )
+    return whole
 
 
 def result(
@@ -133,7 +136,7 @@ def backed_up(lab: running.Lab) -> None:
 
 
 @contextmanager
-def bank(seconds: float) -> Iterator[tuple[Copy, list[Statement], dict]]:
+def bank(seconds: float) -> Iterator[tuple[Copy, list[Statement], dict[Relation, Writes]]]:
     """A copy of a bank whose customers paid for a while, its statements with values, and what it writes."""
     with running.temporary(users=100, think_s=1.0) as lab:
         time.sleep(seconds)

@@ -8,6 +8,7 @@ import msgspec
 
 from nvcops.core import queries
 from nvcops.core.checks import Check, Finding, Verdict
+from nvcops.core.errors import TargetError
 from nvcops.core.runs import Run, conduct
 from nvcops.core.target import Target
 from nvcops.core.units import Bytes, Count, Seconds
@@ -172,6 +173,8 @@ def watch_finding(seen: Watched) -> Finding:
         return WATCH.unknown(f"nobody could look, so all was taken back: {seen.blind}")
     if seen.slower:
         return WATCH.finding(Verdict.WARNING, "; ".join(told(one) for one in seen.slower[:3]))
+    if not seen.statements:
+        return WATCH.unknown(f"no statement that can be compared was asked in {Seconds(round(seen.seconds))}")
     return WATCH.finding(Verdict.OK, f"none of {seen.statements} got slower in {Seconds(round(seen.seconds))}")
 
 
@@ -212,12 +215,18 @@ def make(target: Target, one: Wanted) -> Done:
     """Make an index concurrently; one that is there and valid stays as it is."""
     if any(seen.valid for seen in _standing(target, [one])):
         return Done(outcome=Outcome.DONE, why="it was there")
-    order = Order(title=f"make {one.title}", sql=one.create, undo=(one.drop,))
-    return upkeep_of(target).carry_out(order, guard_of(altering.upkeep_of(target.manifest)))
+    return _carried_out(target, Order(title=f"make {one.title}", sql=one.create, undo=(one.drop,)))
 
 
 @conduct(deadline="1 h", idempotent=True)
 def remove(target: Target, drop: str) -> Done:
     """Remove an index concurrently."""
-    order = Order(title=drop, sql=drop)
-    return upkeep_of(target).carry_out(order, guard_of(altering.upkeep_of(target.manifest)))
+    return _carried_out(target, Order(title=drop, sql=drop))
+
+
+def _carried_out(target: Target, order: Order) -> Done:
+    """Carry an order out; a server that is lost in it must not keep what was made before from being watched."""
+    try:
+        return upkeep_of(target).carry_out(order, guard_of(altering.upkeep_of(target.manifest)))
+    except TargetError as error:
+        return Done(outcome=Outcome.REFUSED, why=f"whether it was done is not known: {error.sentence}")
