@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from nvcops.core.checks import Verdict
-from nvcops.core.errors import UsageError
+from nvcops.core.errors import Unreachable, UsageError
 from nvcops.core.manifest import EvidenceEntry, Manifest, Platform
-from nvcops.core.manifest.database import DatabaseLimits
+from nvcops.core.manifest.database import DatabaseLimits, UpkeepEntry
 from nvcops.core.upkeep import Done, Outcome
 from nvcops.core.workload import IndexKey
+from nvcops.database import indexing
 from nvcops.database.advice import Advice
 from nvcops.database.indexes import Counting, Redundant, Seen, Unused, Uses
 from nvcops.database.indexing import Standing, made_finding, of_key, of_superfluous, removed_finding
 from nvcops.database.optimize_indexes import Found, advice_findings, asking, budget_of, removal_findings
 from nvcops.database.proving import Built, Rejected
+from nvcops.database.regression import Watched
 from nvcops.database.removal import Removal, Superfluous, chosen
 
 KEY = IndexKey("bank", "entry", ("account",))
@@ -123,3 +126,19 @@ def test_an_index_that_a_standby_uses_stays() -> None:
     assert found.keys() == {"s.d"}
     found, spared = chosen(Seen(uses={"": of("s.a"), "db-2": of(trouble="silent")}), DatabaseLimits())
     assert (found, len(spared)) == ({}, 1)
+
+
+def test_a_server_that_is_lost_keeps_no_index_from_being_watched() -> None:
+    class Lost:
+        def carry_out(self, *_: object) -> Done:
+            raise Unreachable("db-1 does not answer")
+
+    manifest = SimpleNamespace(database=SimpleNamespace(upkeep=UpkeepEntry()))
+    target = SimpleNamespace(manifest=manifest, upkeep=Lost())
+    done = indexing.remove(target, "DROP INDEX CONCURRENTLY IF EXISTS x")  # type: ignore[arg-type]
+    assert (done.outcome, done.why) == (Outcome.REFUSED, "whether it was done is not known: db-1 does not answer")
+
+
+def test_when_nothing_was_asked_meanwhile_nothing_is_claimed() -> None:
+    assert indexing.watch_finding(Watched(seconds=600)).verdict is Verdict.UNKNOWN
+    assert indexing.watch_finding(Watched(seconds=600, statements=3)).verdict is Verdict.OK
