@@ -13,7 +13,7 @@ _UPKEEP = """
 user = "postgres"
 password_file = "{folder}/super"
 """
-# parcel: each zip code and area is of one city; box: a few hundred large ones, all of a size, and a giant; inbox:
+# parcel: each zip code and area is of one city; box: a few hundred large ones, all of a size, and thirty giants; inbox:
 # changed since it was analysed; scan: as it should be.
 _TABLES = """
 CREATE SCHEMA post;
@@ -26,8 +26,8 @@ CREATE TABLE post.scan (id int PRIMARY KEY, parcel int NOT NULL, at int NOT NULL
 INSERT INTO post.scan SELECT n, n % 40000, n FROM generate_series(1, 80000) n;
 CREATE INDEX ON post.scan (parcel);
 CREATE TABLE post.box (id int PRIMARY KEY, label int NOT NULL, size int NOT NULL);
-INSERT INTO post.box SELECT n, n % 500, CASE WHEN n <= 99700 THEN n % 50000 WHEN n < 100000 THEN 5000000 + n
-    ELSE 2000000000 END FROM generate_series(1, 100000) n;
+INSERT INTO post.box SELECT n, n % 500, CASE WHEN n <= 99700 THEN n % 50000 WHEN n <= 99970 THEN 5000000 + n
+    ELSE 2000000000 + n END FROM generate_series(1, 100000) n;
 CREATE INDEX ON post.box (size);
 CREATE TABLE post.inbox (id int PRIMARY KEY, state text NOT NULL, note text NOT NULL) WITH (autovacuum_enabled = off);
 INSERT INTO post.inbox SELECT n, 'done', 'z' FROM generate_series(1, 20000) n;

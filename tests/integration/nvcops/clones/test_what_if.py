@@ -59,12 +59,13 @@ def test_the_planner_says_of_an_index_that_is_not_there_what_it_says_of_the_real
     for index in INDEXES:
         copy.execute(index.create(concurrently=False))
         real = copy.rows(_SIZE, {"name": f'shop."{index.name}"'})[0]["bytes"]
-        assert pretended[index] == pytest.approx(real_costs(copy), rel=0.03), index.title
+        # A real index tells where a column begins and ends, a sampled histogram only nearly: a few units.
+        assert pretended[index] == pytest.approx(real_costs(copy), rel=0.03, abs=15), index.title
         assert sizes[index] == pytest.approx(real, rel=0.15), index.title
         copy.execute(index.drop(concurrently=False))
     for index in INDEXES:
         copy.execute(index.create(concurrently=False))
-    assert together == pytest.approx(real_costs(copy), rel=0.03)
+    assert together == pytest.approx(real_costs(copy), rel=0.03, abs=15)
     copy.execute(*(index.drop(concurrently=False) for index in INDEXES))
     gained = [best for best, before in zip(together, without, strict=True) if best < before * 0.9]
     assert len(gained) >= 6
