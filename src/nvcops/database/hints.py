@@ -51,7 +51,7 @@ def plan_hints(copy: Copy, statements: Sequence[Statement]) -> list[Hint]:
 
 
 def removal(copy: Copy, aged: Aged) -> Hint | None:
-    """How long the oldest hundredth of a table takes to remove: row by row, and as a table of its own."""
+    """How long the oldest hundredth of a table takes to remove: row by row, and as its own table; None: no gain."""
     table, column = f"{quoted(aged.schema)}.{quoted(aged.table)}", quoted(aged.column)
     edge = f"SELECT percentile_disc(0.01) WITHIN GROUP (ORDER BY {column}) FROM {table}"  # noqa: S608 - quoted names
     oldest = f"FROM {table} WHERE {column} <= ({edge})"
@@ -60,8 +60,9 @@ def removal(copy: Copy, aged: Aged) -> Hint | None:
         rows = copy.rows(f"SELECT count(*) AS n FROM {_APART}")[0]["n"]  # noqa: S608 - a name of ours
         by_row = _took(copy, f"DELETE {oldest}")
         as_one = _took(copy, f"DROP TABLE {_APART}")
-    except TargetError:
-        return None
+    except TargetError as error:
+        why = f"removing its oldest rows could not be measured: {error.sentence}"
+        return Hint(about=f"{aged.schema}.{aged.table}", seen=why, instead="try it again when the copy can be read")
     if not rows or by_row < _REMOVAL_FACTOR * as_one:
         return None
     return Hint(

@@ -147,7 +147,7 @@ def examined(copy: Copy, statements: Sequence[Statement]) -> Examined:
     concerned: dict[Spot, dict[int, Statement]] = {}
     without = nodes = 0
     for number, statement in enumerate(statements, 1):
-        tell(number, len(statements), "comparing plans with what came")
+        tell(0, 0, f"comparing plans with what came ({number} of {len(statements)})")
         try:
             plans = copy.explain(statement, analyze=True, settings={"statement_timeout": f"{_EXPLAINED_S:g}s"})
         except TargetError:

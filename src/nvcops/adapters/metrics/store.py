@@ -16,13 +16,13 @@ from pathlib import Path
 
 from nvcops.adapters.metrics.gauges import newest, prune_gauges, write_gauges
 from nvcops.adapters.metrics.write import BUCKET_MS, Figures, Observation, moment_of, ms, write, write_rises
+from nvcops.adapters.sqlite_file import opened, version
 from nvcops.core.errors import StateError
 from nvcops.core.target import Answers, Change, Increase, Sample, ScrapeSummary
 
 _VERSION = 2
 _HOUR_MS = 3_600_000
 _PAGES_MAX = 5 * 2**30 // 4096  # 5 GiB
-_BUSY_S = 5.0
 _CHANGES_MAX = 1_000
 _HINT = "is the disk full, or the folder not ours to write? `state` in platform.toml names it"
 _SCHEMAS = ("schema.sql", "schema_gauges.sql")  # each makes what its format added; nothing that is there is changed
@@ -128,8 +128,8 @@ class MetricsStore:
         try:
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._path.touch(mode=0o600)
-            with closing(_open(self._path)) as connection:
-                if _version(connection, self._path) < _VERSION:
+            with closing(opened(self._path)) as connection:
+                if version(connection, self._path, _VERSION) < _VERSION:
                     _create(connection)
                 connection.execute(f"PRAGMA max_page_count = {_PAGES_MAX}")
                 with connection:
@@ -145,8 +145,8 @@ class MetricsStore:
             if not self._path.exists():
                 yield None
                 return
-            with closing(_open(self._path)) as connection:
-                yield connection if _version(connection, self._path) >= since else None
+            with closing(opened(self._path)) as connection:
+                yield connection if version(connection, self._path, _VERSION) >= since else None
         except (sqlite3.Error, OSError) as error:
             raise StateError(f"{self._path} cannot be read: {error}", hint=_HINT) from error
 
@@ -165,30 +165,13 @@ class MetricsStore:
         prune_gauges(connection, raw, rolled)
 
 
-def _open(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None)
-    try:
-        connection.execute("PRAGMA synchronous = NORMAL")
-    except BaseException:
-        connection.close()
-        raise
-    return connection
-
-
-def _version(connection: sqlite3.Connection, path: Path) -> int:
-    version = int(connection.execute("PRAGMA user_version").fetchone()[0])
-    if not 0 <= version <= _VERSION:
-        raise StateError(f"{path} was written by another release (format {version}, ours is {_VERSION})")
-    return version
-
-
 def _create(connection: sqlite3.Connection) -> None:
     """Make the tables that are not there yet, unless another process was quicker; an older file keeps all it has."""
     connection.execute("PRAGMA journal_mode = WAL")
     with connection:
         connection.execute("BEGIN IMMEDIATE")
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
-        for name in _SCHEMAS[version:]:
+        (found,) = connection.execute("PRAGMA user_version").fetchone()
+        for name in _SCHEMAS[found:]:
             text = resources.files("nvcops.adapters.metrics").joinpath(name).read_text(encoding="utf-8")
             for statement in text.split(";\n"):
                 connection.execute(statement)

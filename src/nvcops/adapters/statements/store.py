@@ -12,6 +12,7 @@ from contextlib import closing, contextmanager
 from importlib import resources
 from pathlib import Path
 
+from nvcops.adapters.sqlite_file import opened, version
 from nvcops.adapters.statements.rises import HOUR_MS, Counted, Reading, ms, write_reading
 from nvcops.core.errors import StateError
 from nvcops.core.manifest import Manifest
@@ -26,7 +27,6 @@ _MINUTE_MS = 60_000
 _RAW_MS = 48 * HOUR_MS
 _HOURS_MS = 35 * 24 * HOUR_MS
 _PAGES_MAX = 2**30 // 4096  # 1 GiB
-_BUSY_S = 5.0
 _STATEMENTS_MAX = 1_000
 _WAITS_MAX = 1_000
 _HINT = "is the disk full, or the folder not ours to write? `state` in platform.toml names it"
@@ -121,7 +121,7 @@ class StatementStore:
         try:
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._path.touch(mode=0o600)
-            with closing(self._open()) as connection:
+            with closing(opened(self._path)) as connection:
                 _create(connection, self._path)
                 connection.execute(f"PRAGMA max_page_count = {_PAGES_MAX}")
                 with connection:
@@ -137,36 +137,20 @@ class StatementStore:
             if not self._path.exists():
                 yield None
                 return
-            with closing(self._open()) as connection:
-                yield connection if _version(connection, self._path) else None
+            with closing(opened(self._path)) as connection:
+                yield connection if version(connection, self._path, _VERSION) else None
         except (sqlite3.Error, OSError) as error:
             raise StateError(f"{self._path} cannot be read: {error}", hint=_HINT) from error
-
-    def _open(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self._path, timeout=_BUSY_S, isolation_level=None)
-        try:
-            connection.execute("PRAGMA synchronous = NORMAL")
-        except BaseException:
-            connection.close()
-            raise
-        return connection
-
-
-def _version(connection: sqlite3.Connection, path: Path) -> int:
-    version = int(connection.execute("PRAGMA user_version").fetchone()[0])
-    if not 0 <= version <= _VERSION:
-        raise StateError(f"{path} was written by another release (format {version}, ours is {_VERSION})")
-    return version
 
 
 def _create(connection: sqlite3.Connection, path: Path) -> None:
     """Make the tables, unless they are there or another process was quicker."""
-    if _version(connection, path):
+    if version(connection, path, _VERSION):
         return
     connection.execute("PRAGMA journal_mode = WAL")
     with connection:
         connection.execute("BEGIN IMMEDIATE")
-        if _version(connection, path):
+        if version(connection, path, _VERSION):
             return
         text = resources.files("nvcops.adapters.statements").joinpath("schema.sql").read_text(encoding="utf-8")
         for statement in text.split(";\n"):

@@ -21,6 +21,7 @@ SQL = queries.load("nvcops.adapters.upkeep", "watch.sql")
 _LOCK = 0x6E76636F7073  # "nvcops" as a number: who holds it changes the database for us, and nobody else does
 _LOCK_S = 5.0
 _LOOK_S = 0.2
+_PAGE_BYTES = 8192
 _BLIND_S = 3.0
 _CANCEL_S = 30.0
 
@@ -179,7 +180,7 @@ class Statement:
         self._queued_s = max(self._queued_s, seen.behind_s)
         self._blockers = seen.blockers or self._blockers
         if seen.phase:
-            tell(seen.done, seen.of, f"{self.title}: {seen.phase}")
+            tell(seen.done * _PAGE_BYTES, seen.of * _PAGE_BYTES, f"{self.title}: {seen.phase}")
         self._verdict = self._verdict or self.judge(seen)
 
     def _refused(self, error: psycopg.Error) -> Ended:

@@ -20,7 +20,7 @@ KEYS = [f'{name}_total{{route="{route}"}}' for name in ("asked", "paid") for rou
 
 def steps_of(store: MetricsStore, end: dt.datetime, monkeypatch: pytest.MonkeyPatch) -> int:
     """The steps of SQLite's machine, in tens, for ten minutes of ten counters."""
-    opened, count = metrics_store._open, [0]
+    opened, count = metrics_store.opened, [0]
 
     def counting(path: Path) -> sqlite3.Connection:
         connection = opened(path)
@@ -33,7 +33,7 @@ def steps_of(store: MetricsStore, end: dt.datetime, monkeypatch: pytest.MonkeyPa
         return connection
 
     with monkeypatch.context() as patched:
-        patched.setattr(metrics_store, "_open", counting)
+        patched.setattr(metrics_store, "opened", counting)
         assert sum(one.value for one in store.increases("shop", "asked_total", end - 2 * STEP, end)) == 20
     return count[0]
 
