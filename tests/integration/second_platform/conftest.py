@@ -244,6 +244,9 @@ def database() -> Iterator[Postgres]:
     with postgres.temporary(durable=True, settings=SETTINGS) as server:
         with server.connect() as connection:
             connection.execute("CREATE ROLE shop LOGIN PASSWORD 'shop-pw'")
+            # The shop opens a session for each request: a role without deadlines is seen or not, by luck.
+            connection.execute("ALTER ROLE shop SET statement_timeout = '30s'")
+            connection.execute("ALTER ROLE shop SET idle_in_transaction_session_timeout = '60s'")
             connection.execute(f"CREATE ROLE {WATCHER} LOGIN PASSWORD '{WATCHER_PASSWORD}' IN ROLE pg_monitor")
             connection.execute("CREATE DATABASE tickets OWNER shop")
         with server.connect("tickets") as connection:
