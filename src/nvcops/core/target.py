@@ -23,7 +23,9 @@ from nvcops.core.files import PlatformFiles
 from nvcops.core.manifest import Manifest
 from nvcops.core.queries import Rows
 from nvcops.core.records import Records
+from nvcops.core.releases import Releases
 from nvcops.core.restores import Restores
+from nvcops.core.rollouts import Balancer, Slots
 from nvcops.core.runs import RunRecord
 from nvcops.core.schedule import Due
 from nvcops.core.slo import Exclusion
@@ -362,6 +364,9 @@ class Target:
     files: PlatformFiles | None = None
     restores: Restores | None = None
     clones: Clones | None = None
+    releases: Releases | None = None
+    slots: Slots | None = None
+    balancer: Balancer | None = None
     upkeep: Upkeep | None = None
     statements: Statements | None = None
     sweeper: Sweeper | None = None

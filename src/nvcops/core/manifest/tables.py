@@ -10,6 +10,7 @@ import msgspec
 
 from nvcops.core.manifest.base import Bound, CacheUrl, HostAndPort, HttpPath, Name, Repository, Table, Url
 from nvcops.core.manifest.database import DatabaseEntry
+from nvcops.core.manifest.delivery import ChangesEntry, DeliveryEntry
 from nvcops.core.manifest.operations import (
     AlertsEntry,
     Contact,
@@ -310,6 +311,8 @@ class Manifest(Table, frozen=True, kw_only=True):
     recovery: RecoveryEntry = RecoveryEntry()
     control: ControlEntry = ControlEntry()
     cluster: ClusterEntry | None = None
+    delivery: DeliveryEntry | None = None
+    changes: ChangesEntry = ChangesEntry()
     exceptions: tuple[Exemption, ...] = ()
     people: tuple[Person, ...] = ()
     calendar: Calendar = Calendar()

@@ -1,0 +1,88 @@
+"""What a change is: its category, what it touches, its risk, who said yes, and how it ended. Pure."""
+
+from __future__ import annotations
+
+import datetime as dt
+from enum import StrEnum
+
+import msgspec
+
+
+class ChangeCategory(StrEnum):
+    """The guide's categories. Standard ones are approved beforehand; major ones need an executive's word."""
+
+    EMERGENCY = "emergency"
+    STANDARD = "standard"
+    NORMAL = "normal"
+    MAJOR = "major"
+
+
+class ChangeState(StrEnum):
+    """From the request to the end; VALIDATING: it is done, and the objectives are watched."""
+
+    REQUESTED = "requested"
+    APPROVED = "approved"
+    EXECUTING = "executing"
+    VALIDATING = "validating"
+    SUCCESSFUL = "successful"
+    ROLLED_BACK = "rolled back"
+    FAILED = "failed"
+    REJECTED = "rejected"
+    CANCELLED = "cancelled"
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will happen."""
+        return self not in (
+            ChangeState.REQUESTED,
+            ChangeState.APPROVED,
+            ChangeState.EXECUTING,
+            ChangeState.VALIDATING,
+        )
+
+
+class ChangeKind(StrEnum):
+    """What is changed."""
+
+    DEPLOYMENT = "deployment"
+    RESTORE = "restore"
+    INDEX = "index"
+    SETTING = "setting"
+    ACCESS = "access"
+    MAINTENANCE = "maintenance"
+    OTHER = "other"
+
+
+class Change(msgspec.Struct, frozen=True, kw_only=True):
+    """A change, by its number: C-17 is 17. `author` asked for it, `executor` carried it out; `runs` did the work.
+
+    `digest` is what is deployed, where it is a deployment. `risk` is a probability of failure, None while there is not
+    enough data to say one. `break_glass` are the two who let it pass a freeze.
+    """
+
+    number: int
+    category: ChangeCategory
+    kind: ChangeKind
+    title: str
+    reason: str
+    author: str
+    requested: dt.datetime
+    state: ChangeState = ChangeState.REQUESTED
+    planned_start: dt.datetime | None = None
+    planned_end: dt.datetime | None = None
+    services: tuple[str, ...] = ()
+    digest: str = ""
+    impact: str = ""
+    rollback_plan: str = ""
+    risk: float | None = None
+    risk_why: str = ""
+    approved_by: tuple[str, ...] = ()
+    break_glass: tuple[str, ...] = ()
+    executor: str = ""
+    runs: tuple[str, ...] = ()
+    began: dt.datetime | None = None
+    done: dt.datetime | None = None
+    validate_until: dt.datetime | None = None
+    ended: dt.datetime | None = None
+    outcome: str = ""
+    incident: int | None = None

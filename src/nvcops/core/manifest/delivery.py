@@ -1,0 +1,151 @@
+"""The tables of `platform.toml` that say how releases are built, judged, rolled out, and how changes are approved."""
+
+from __future__ import annotations
+
+import datetime as dt
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+
+from nvcops.core.changes import ChangeCategory, ChangeKind
+from nvcops.core.manifest.base import Name, Table, Url
+from nvcops.core.units import Ratio, Seconds
+
+Weight = Annotated[int, msgspec.Meta(ge=0, le=100)]
+Program = tuple[str, ...]
+
+
+class Slot(Table, frozen=True, kw_only=True):
+    """A spare slot: a canary runs there, and the release before is kept warm there."""
+
+    name: Name
+    url: Url
+
+
+class Builder(Table, frozen=True, kw_only=True):
+    """Whose signature of a release counts: a line of a public key file (ssh-ed25519)."""
+
+    name: Name
+    key: str
+
+
+class Analysis(Table, frozen=True, kw_only=True):
+    """How the canary is judged: see docs/decisions/canary.md."""
+
+    alpha: Ratio = Ratio(0.01)
+    beta: Ratio = Ratio(0.05)
+    margin: float = 2.0
+    unit: Literal["request", "user"] = "request"
+    warm_up: Seconds = Seconds(60)
+    time_limit: Seconds = Seconds(3600)
+    interval: Seconds = Seconds(1)
+    edges: tuple[str, ...] = ()
+    prove: tuple[str, ...] = ()
+
+
+class RolloutStep(Table, frozen=True, kw_only=True):
+    """One step: exactly one of its keys is given, in the words of Argo Rollouts.
+
+    set_weight: percent of the traffic to the new release. pause: so long, "" until a person promotes. analysis: until
+    the canary's verdict. replace: so many main slots more get the new release.
+    """
+
+    set_weight: Weight | None = None
+    pause: str | None = None
+    analysis: bool | None = None
+    replace: Annotated[int, msgspec.Meta(ge=1, le=1000)] | None = None
+
+
+class Strategy(Table, frozen=True, kw_only=True):
+    """A way to roll out: `canary`, `blue-green` and `rolling` are there; one of the same name takes its place."""
+
+    name: Name
+    steps: tuple[RolloutStep, ...]
+
+
+class Gate(Table, frozen=True, kw_only=True):
+    """A gate of a stage: one of ours by its kind, or a program that ends with 0 when it lets pass.
+
+    `control` is a folder with a seeded fault that the gate must refuse; ours bring their own.
+    """
+
+    name: Name
+    kind: str = "program"
+    program: Program = ()
+    control: Path | None = None
+    deadline: Seconds = Seconds(600)
+    report: Literal["", "junit", "sarif"] = ""
+    options: dict[str, str] = msgspec.field(default_factory=dict)
+
+
+class Stage(Table, frozen=True, kw_only=True):
+    """A stage of the pipeline, in order: dev, staging, production."""
+
+    name: Name
+    gates: tuple[Gate, ...] = ()
+
+
+class SshHost(Table, frozen=True, kw_only=True):
+    """A host on which slots are, reached by ssh: its address, and where releases lie there."""
+
+    slots: tuple[Name, ...]
+    address: str
+    root: str
+    unit: str = "{slot}.service"
+
+
+class DeliveryEntry(Table, frozen=True, kw_only=True):
+    """How the service is delivered. Programs are without a shell; {release} is a folder, {url} a slot's address."""
+
+    service: Name
+    store: Path
+    root: Path | None = None
+    backend: str = ""
+    spare: tuple[Slot, ...] = ()
+    builders: tuple[Builder, ...] = ()
+    hosts: tuple[SshHost, ...] = ()
+    migrate: Program = ()
+    self_test: Program = ()
+    applied: str = ""
+    state_file: Path | None = None
+    default: Name = "canary"
+    strategies: tuple[Strategy, ...] = ()
+    analysis: Analysis = Analysis()
+    stages: tuple[Stage, ...] = ()
+    keep: Annotated[int, msgspec.Meta(ge=2, le=100)] = 5
+    rollback_window: Seconds = Seconds(86400)
+    ready_within: Seconds = Seconds(60)
+    drain_within: Seconds = Seconds(30)
+    environments: Path | None = None
+
+
+class Standard(Table, frozen=True, kw_only=True):
+    """A change that is approved beforehand: its kind, and the procedures that may carry it out."""
+
+    name: Name
+    kind: ChangeKind
+    procedures: tuple[Name, ...]
+    risk_max: Ratio = Ratio(0.1)
+
+
+class Freeze(Table, frozen=True, kw_only=True):
+    """A time in which nothing is changed but what is exempt."""
+
+    name: Name
+    start: dt.datetime
+    end: dt.datetime
+    reason: str
+    exempt: tuple[ChangeCategory, ...] = (ChangeCategory.EMERGENCY,)
+
+
+class ChangesEntry(Table, frozen=True, kw_only=True):
+    """How changes are approved. `major` kinds need an executive: people or contacts by name."""
+
+    required: bool = True
+    standard: tuple[Standard, ...] = ()
+    freezes: tuple[Freeze, ...] = ()
+    executives: tuple[Name, ...] = ()
+    approvals: Annotated[int, msgspec.Meta(ge=1, le=10)] = 1
+    validate_for: Seconds = Seconds(1800)
+    budget_min: Ratio = Ratio(0.1)
