@@ -30,13 +30,16 @@ environment (a secret may stand in a file instead: NAME_FILE points to it):
                             migrate: passwords of the roles; a role whose variable is not set keeps its own
   NVCBANK_SEED_PASSWORD     seed: the password of all seeded users
   NVCBANK_STAFF_PASSWORD    staff add: the password of the new staff user
+  NVCBANK_SELF_TEST_PASSWORD  self-test: the password of the customer who pays
   NVCBANK_DATABASE_URL      serve: postgresql:// URL of nvcbank_service
   NVCBANK_CACHE_URL         serve: valkey:// URL of the sessions
   NVCBANK_INSTANCE          serve: the name in logs, metrics and /version (nvcbank)
   NVCBANK_LOG               serve: file for JSON log lines, reopened on SIGHUP (standard output)
+  NVCBANK_RELEASE           serve: the SHA-256 of the artifact that is started, said by /version and metrics
   NVCBANK_CLOCK_OFFSET_S    serve: shifts this instance's wall clock (0)
 
-exit status: 0 done; 2 the books do not balance; 3 a wrong setting, argument or part, in one sentence
+exit status: 0 done; 2 the books do not balance, or the self-test failed; 3 a wrong setting, argument or part; in one
+sentence
 """
 
 
@@ -68,7 +71,9 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
 
     command = commands.add_parser("migrate", help="create the roles and bring the schema to this release")
-    command.add_argument("--status", action="store_true", help="only say what is applied and what is pending")
+    which = command.add_mutually_exclusive_group()
+    which.add_argument("--status", action="store_true", help="only say what is applied and what is pending")
+    which.add_argument("--expand-only", action="store_true", help="stop before the first one that removes something")
     command.add_argument("--json", action="store_true", help="print JSON")
     command.set_defaults(run=_migrate)
 
@@ -80,6 +85,15 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--host", default="127.0.0.1", help="address to listen on (127.0.0.1)")
     command.add_argument("--port", type=_port, required=True, metavar="P", help="port to listen on")
     command.set_defaults(run=_serve)
+
+    command = commands.add_parser("self-test", help="make one real payment at an instance, and find it again")
+    command.add_argument("--url", required=True, help="the instance, http://host:port")
+    command.add_argument("--login", required=True, help="a customer of the bank's own")
+    command.add_argument("--from-account", type=int, required=True, metavar="A", help="the customer's account")
+    command.add_argument("--to-account", type=int, required=True, metavar="B", help="who is paid one minor unit")
+    command.add_argument("--currency", default="EUR", help="of both accounts (EUR)")
+    command.add_argument("--release", default="", help="the artifact's SHA-256 that the instance must say it runs")
+    command.set_defaults(run=_self_test)
 
     command = commands.add_parser("check-books", help="prove that the books balance: ends with 0, or with 2")
     command.add_argument("--json", action="store_true", help="print JSON")
@@ -120,7 +134,7 @@ def _migrate(arguments: argparse.Namespace) -> int:
                 *[f"pending  {name}" for name in found.pending],
             )
         return 0
-    applied = _with_database(lambda connection: migrate(connection, migrations))
+    applied = _with_database(lambda connection: migrate(connection, migrations, expand_only=arguments.expand_only))
     if arguments.json:
         _say(json.dumps({"applied": applied}))
     else:
@@ -143,6 +157,15 @@ def _add_staff(arguments: argparse.Namespace) -> int:
 
     if not _with_database(add):
         raise BankError("this login is taken", hint="choose another one")
+    return 0
+
+
+def _self_test(arguments: argparse.Namespace) -> int:
+    from nvcbank.self_test import Payment, self_test
+
+    payment = Payment(arguments.login, arguments.from_account, arguments.to_account, arguments.currency)
+    password = required_secret("NVCBANK_SELF_TEST_PASSWORD", "the password of the customer who pays")
+    _say(self_test(arguments.url, payment, password, arguments.release))
     return 0
 
 

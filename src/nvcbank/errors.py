@@ -5,6 +5,7 @@ BankError           3
 ├── MigrationError  3   the history in the database is not the history in this release
 ├── PartDown        3   the database or the cache is not there, or did not answer in time
 │   └── OutcomeUnknown  it may have done what it was asked
+├── SelfTestFailed  2   an instance did not do its work
 └── BooksError      2   the books do not balance
 """
 
@@ -41,6 +42,12 @@ class PartDown(BankError):
 
 class OutcomeUnknown(PartDown):
     """The part was asked, and may have done it: the connection was lost, or the end of a commit was not certain."""
+
+
+class SelfTestFailed(BankError):
+    """An instance did not do its work."""
+
+    exit_code = 2
 
 
 class BooksError(BankError):

@@ -74,10 +74,28 @@ class Gauge:
         return [f"# HELP {self.name} {self.about}", f"# TYPE {self.name} gauge", *samples]
 
 
+class Info:
+    """What does not change while the process lives, as labels of a gauge that is 1."""
+
+    def __init__(self, name: str, about: str) -> None:
+        self.name, self.about = name, about
+        self.labels: dict[str, str] = {}
+
+    def update(self, **labels: str) -> None:
+        """Say more."""
+        self.labels.update(labels)
+
+    def lines(self) -> list[str]:
+        """The exposition's lines; none before anything was said."""
+        samples = [f"{self.name}{_labels([*self.labels], [*self.labels.values()])} 1"] if self.labels else []
+        return [f"# HELP {self.name} {self.about}", f"# TYPE {self.name} gauge", *samples]
+
+
 class Metrics:
     """Everything this process counts."""
 
     def __init__(self) -> None:
+        self.build = Info("nvcbank_build_info", "Which release this is.")
         self.requests = Counter("nvcbank_http_requests_total", "Answered requests.", ("route", "method", "status"))
         self.seconds = Histogram(
             "nvcbank_http_request_seconds", "From the whole request to its answer.", "route", LATENCY_EDGES_S
@@ -94,8 +112,9 @@ class Metrics:
 
     def text(self) -> bytes:
         """The exposition."""
-        families: list[Counter | Histogram | Gauge] = [
-            self.requests, self.seconds, self.payments, self.sessions, self.cases, self.group_size, *self.gauges
+        families: list[Counter | Histogram | Gauge | Info] = [
+            self.build, self.requests, self.seconds, self.payments, self.sessions, self.cases, self.group_size,
+            *self.gauges,
         ]  # fmt: skip
         return ("\n".join(line for family in families for line in family.lines()) + "\n").encode()
 

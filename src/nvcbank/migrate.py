@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,11 @@ class Migration:
     number: int
     name: str
     sql: str
+
+    @property
+    def contract(self) -> bool:
+        """Whether it removes what the release before may need."""
+        return "_contract_" in self.name
 
     @property
     def sha256(self) -> str:
@@ -57,8 +63,12 @@ def read_migrations(folder: Path = FOLDER) -> list[Migration]:
     return migrations
 
 
-async def migrate(connection: asyncpg.Connection, migrations: list[Migration]) -> list[str]:
+async def migrate(
+    connection: asyncpg.Connection, migrations: list[Migration], *, expand_only: bool = False
+) -> list[str]:
     """Create the roles, apply what is pending, return the names applied. Two at once wait for each other.
+
+    expand_only: the first pending one that contracts stays pending, and what follows it.
 
     Raises:
         MigrationError: when the history was changed, or a migration fails; what came before it stays applied.
@@ -75,6 +85,8 @@ async def migrate(connection: asyncpg.Connection, migrations: list[Migration]) -
             "sha256 text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())"
         )
         pending = await _pending(connection, migrations)
+        if expand_only:
+            pending = list(itertools.takewhile(lambda migration: not migration.contract, pending))
         for migration in pending:
             await _apply(connection, migration)
         return [migration.name for migration in pending]

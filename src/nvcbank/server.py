@@ -86,7 +86,9 @@ async def _serve(host: str, port: int, settings: ServeSettings) -> int:
         reading,
         Sessions(settings.cache_url),
         PasswordWork(),
+        release=settings.release,
     )
+    metrics.build.update(version=__version__, release=settings.release)
     await reading.open()
     await posting.open()
     poster: Poster[Response] = Poster(posting, metrics, payments.render)
@@ -100,7 +102,7 @@ async def _serve(host: str, port: int, settings: ServeSettings) -> int:
         await listener.listen(host, port)
     except OSError as error:
         raise SettingError(f"cannot listen on {host}:{port}: {error.strerror}", hint="choose another port") from None
-    log.event("info", "server.started", version=__version__, port=port)
+    log.event("info", "server.started", version=__version__, release=settings.release, port=port)
     await stop.wait()
     service.draining = listener.draining = True  # the balancer sees it, and every answer sends its client away
     log.event("info", "server.draining")

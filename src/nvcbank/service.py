@@ -31,6 +31,7 @@ class Service:
     passwords: PasswordWork
     down: dict[str, str] = field(default_factory=lambda: {"database": "not asked yet", "cache": "not asked yet"})
     draining: bool = False
+    release: str = ""
     _pseudonym_key: bytes = b""
 
     async def pseudonym_key(self) -> bytes:

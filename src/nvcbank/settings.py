@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ class ServeSettings:
     log_path: Path | None
     clock_offset_s: float
     drain_s: float
+    release: str = ""
 
 
 def serve_settings(environment: Environment = os.environ) -> ServeSettings:
@@ -39,6 +41,7 @@ def serve_settings(environment: Environment = os.environ) -> ServeSettings:
         log_path=Path(log) if log else None,
         clock_offset_s=_number("NVCBANK_CLOCK_OFFSET_S", environment.get("NVCBANK_CLOCK_OFFSET_S", "0")),
         drain_s=_number("NVCBANK_DRAIN_S", environment.get("NVCBANK_DRAIN_S", "1")),
+        release=_digest(environment.get("NVCBANK_RELEASE", "")),
     )
 
 
@@ -102,6 +105,17 @@ def _instance(name: str) -> str:
     if not name.isascii() or not 1 <= len(name) <= 64 or not name.replace("-", "").replace(".", "").isalnum():
         raise SettingError("NVCBANK_INSTANCE is not a name", hint="1 to 64 letters, digits, dots and hyphens")
     return name
+
+
+def _digest(written: str) -> str:
+    """The artifact that this process was started from, or nothing.
+
+    >>> _digest("ab" * 32) == "ab" * 32, _digest("")
+    (True, '')
+    """
+    if written and not re.fullmatch("[0-9a-f]{64}", written):
+        raise SettingError("NVCBANK_RELEASE is not a SHA-256", hint="64 hexadecimal digits of the release's artifact")
+    return written
 
 
 def _number(name: str, written: str) -> float:

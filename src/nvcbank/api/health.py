@@ -34,6 +34,7 @@ def routes(service: Service) -> list[Route]:
             {
                 "service": "nvcbank",
                 "version": __version__,
+                "release": service.release,
                 "instance": service.instance,
                 "started": service.started,
                 "now": rfc3339(service.clock.now()),

@@ -245,7 +245,7 @@ def test_pipelined_requests_are_answered_in_order(bank: Bank) -> None:
 
 def test_version_metrics_and_log_lines_say_what_operations_needs(bank: Bank) -> None:
     version = bank.client.get("/version").json()
-    assert set(version) == {"service", "version", "instance", "started", "now"}
+    assert set(version) == {"service", "version", "release", "instance", "started", "now"}
     assert version["instance"] == "bank-a"
     wrong = {"login": "customer-000001@nvcbank.example", "password": "not the one"}
     bank.client.post("/v1/sessions", json=wrong, headers={"X-Request-Id": "abc-1"})
