@@ -29,7 +29,7 @@ _ASKED_BY: dict[type[msgspec.Struct], tuple[tuple[str, ...], ...]] = {
     incidents.Clock: (("incident",), ("met", "due")),
     releases.Admission: (("digest",), ("stage", "time")),
     rollouts.Rollout: (("phase",), ("began",), ("new",)),
-    changes.Change: (("state",), ("requested",), ("digest",), ("began",)),
+    changes.Change: (("state",), ("requested",), ("digest",), ("began",), ("ended",)),
 }
 
 

@@ -121,16 +121,21 @@ class DeliveryEntry(Table, frozen=True, kw_only=True):
 
 
 class Standard(Table, frozen=True, kw_only=True):
-    """A change that is approved beforehand: its kind, and the procedures that may carry it out."""
+    """A change that is approved beforehand: its kind, and the procedures that may carry it out.
+
+    It approves itself when the last `runs` of the procedure were successful, its risk is below `risk_max`, and the
+    error budgets of what it touches are known and not too low.
+    """
 
     name: Name
     kind: ChangeKind
     procedures: tuple[Name, ...]
     risk_max: Ratio = Ratio(0.1)
+    runs: Annotated[int, msgspec.Meta(ge=1, le=100)] = 10
 
 
 class Freeze(Table, frozen=True, kw_only=True):
-    """A time in which nothing is changed but what is exempt."""
+    """A time in which nothing is changed but what is exempt; without an offset it is in the platform's time zone."""
 
     name: Name
     start: dt.datetime
@@ -140,12 +145,19 @@ class Freeze(Table, frozen=True, kw_only=True):
 
 
 class ChangesEntry(Table, frozen=True, kw_only=True):
-    """How changes are approved. `major` kinds need an executive: people or contacts by name."""
+    """How changes are approved. `executives` are people of the roster, one of whom approves a major change too.
+
+    `separate_executor`: who carries a requested change out is not its author. `budget_min`: with less of an error
+    budget left, its service is frozen. `coverage` is a JSON report of coverage.py over the files of the repository.
+    """
 
     required: bool = True
     standard: tuple[Standard, ...] = ()
     freezes: tuple[Freeze, ...] = ()
     executives: tuple[Name, ...] = ()
     approvals: Annotated[int, msgspec.Meta(ge=1, le=10)] = 1
+    separate_executor: bool = True
+    emergency_within: Seconds = Seconds(86400)
     validate_for: Seconds = Seconds(1800)
     budget_min: Ratio = Ratio(0.1)
+    coverage: Path | None = None
