@@ -11,6 +11,7 @@ from nvcops.cli.evidence import evidence
 from nvcops.cli.incidents import ack, assign, incident, incidents, note, resolve_incident
 from nvcops.cli.init import init
 from nvcops.cli.oncall import oncall
+from nvcops.cli.releases import release
 from nvcops.cli.roster import acknowledge, calendar, confirm, contacts, pages, take_in
 from nvcops.cli.run import run
 from nvcops.cli.runbook import describe, due, list_
@@ -54,6 +55,7 @@ for _command in (
     backups,
     receive_wal,
     evidence,
+    release,
     init,
 ):
     nvcops.add_command(_command)

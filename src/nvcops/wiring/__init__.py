@@ -17,6 +17,7 @@ from nvcops.adapters.evidence.export import verify_file as verify_bundle
 from nvcops.adapters.evidence.log import EvidenceLog, open_log
 from nvcops.adapters.files import load_manifest, read_secret, routing_text, secrets
 from nvcops.adapters.identity_ssh import find_signer
+from nvcops.adapters.releases.store import ReleaseStore, open_releases
 from nvcops.adapters.runs.door import Runs
 from nvcops.adapters.runs.evidence import Notify
 from nvcops.adapters.runs.schedule import cadences
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ROOMS",
     "EvidenceLater",
+    "ReleaseStore",
     "backups",
     "cadences",
     "connect",
@@ -49,6 +51,7 @@ __all__ = [
     "load",
     "open_evidence",
     "open_records",
+    "open_releases",
     "open_runs",
     "receiver",
     "run_of",
@@ -62,8 +65,8 @@ CHECKPOINT_EVERY_S = 300.0
 
 def _modules(room: ModuleType) -> Iterator[ModuleType]:
     yield room
-    for found in pkgutil.iter_modules(room.__path__, room.__name__ + "."):
-        yield importlib.import_module(found.name)
+    for found in pkgutil.walk_packages(room.__path__, room.__name__ + "."):
+        yield importlib.import_module(found.name)  # before the walk does: it would pass over what does not import
 
 
 ROOMS = tuple(
