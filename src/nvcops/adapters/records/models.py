@@ -9,7 +9,7 @@ import msgspec
 from django.db import models
 
 from nvcops.adapters.records.columns import Column, columns_of
-from nvcops.core import alerts, changes, incidents, oncall, releases, rollouts
+from nvcops.core import alerts, changes, gates, incidents, oncall, releases, rollouts
 
 _ASKED_BY: dict[type[msgspec.Struct], tuple[tuple[str, ...], ...]] = {
     alerts.Alert: (("ends", "expires"), ("expires",)),
@@ -28,6 +28,7 @@ _ASKED_BY: dict[type[msgspec.Struct], tuple[tuple[str, ...], ...]] = {
     incidents.ActionItem: (("incident",), ("closed", "due")),
     incidents.Clock: (("incident",), ("met", "due")),
     releases.Admission: (("digest",), ("stage", "time")),
+    gates.GateControl: (),
     rollouts.Rollout: (("phase",), ("began",), ("new",)),
     changes.Change: (("state",), ("requested",), ("digest",), ("began",), ("ended",)),
 }
