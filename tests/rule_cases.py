@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from nvcops.adapters.metrics.store import MetricsStore
-from nvcops.adapters.metrics.text import Page, parse_series
 from nvcops.adapters.metrics.write import Observation
 from nvcops.alerts.evaluate import labels_of
 from nvcops.alerts.promql import selector
 from nvcops.alerts.rules import Rule
 from nvcops.alerts.said import Said
 from nvcops.core.alerts import Category, fingerprint
+from nvcops.core.exposition import Page, parse_series
 from nvcops.core.manifest import EvidenceEntry, Instance, Manifest, MetricsEntry, ObjectiveEntry, Platform, ServiceEntry
 from nvcops.core.manifest import Series as Names
 from nvcops.core.target import Answers, Change, Increase, Sample, ScrapeSummary

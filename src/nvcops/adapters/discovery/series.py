@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import msgspec
 
 from nvcops.adapters.discovery.found import Choice, SeriesFound
-from nvcops.adapters.metrics.text import Page, parse_page, parse_series
+from nvcops.core.exposition import Page, parse_page, parse_series
 
 _STATUS_LABELS = (
     "status",

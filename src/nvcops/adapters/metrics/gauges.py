@@ -6,8 +6,8 @@ import json
 import sqlite3
 from collections.abc import Mapping
 
-from nvcops.adapters.metrics.text import parse_series
 from nvcops.adapters.metrics.write import BUCKET_MS, moment_of
+from nvcops.core.exposition import parse_series
 from nvcops.core.target import Sample
 
 _RECENT_MS = 2 * BUCKET_MS

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 
 from nvcops.adapters.http import HttpServices
 from nvcops.adapters.metrics.store import MetricsStore
-from nvcops.adapters.metrics.text import Page, parse_page
 from nvcops.adapters.metrics.write import READY, Observation
 from nvcops.core.errors import TargetError
+from nvcops.core.exposition import Page, parse_page
 from nvcops.core.manifest import Manifest, ServiceEntry
 from nvcops.core.probes import json_object, why_not_ready
 from nvcops.core.target import Answer, Question

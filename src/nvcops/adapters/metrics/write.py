@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from nvcops.adapters.metrics.text import Page, parse_series
 from nvcops.core.errors import StateError
+from nvcops.core.exposition import Page, parse_series
 
 BUCKET_MS = 300_000
 _GAP_MS = 300_000

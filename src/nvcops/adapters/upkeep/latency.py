@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from time import monotonic
 
 from nvcops.adapters.http import Address, exchange
-from nvcops.adapters.metrics.text import parse_page, parse_series
 from nvcops.core import slo
 from nvcops.core.errors import Refused, TargetError
+from nvcops.core.exposition import parse_page, parse_series
 from nvcops.core.manifest import ServiceEntry
 from nvcops.core.units import Seconds
 

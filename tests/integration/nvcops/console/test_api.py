@@ -15,11 +15,11 @@ from api_door import TEXT, Opened
 
 from nvcops.adapters.metrics.looks import LookSeries
 from nvcops.adapters.metrics.scrape import metrics_store
-from nvcops.adapters.metrics.text import parse_page
 from nvcops.console.served import Served
 from nvcops.console.serving import serve
 from nvcops.core.alerts import Category
 from nvcops.core.errors import StateError
+from nvcops.core.exposition import parse_page
 from nvcops.core.manifest import parse
 from nvcops.core.units import Seconds
 from nvcops.core.watch import Look, Probe

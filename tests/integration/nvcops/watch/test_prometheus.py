@@ -21,10 +21,10 @@ from watching import WAIT_S
 
 from nvclab.parts.process import free_ports
 from nvcops.adapters.metrics.store import MetricsStore
-from nvcops.adapters.metrics.text import Page
 from nvcops.adapters.metrics.write import Figures, Observation
 from nvcops.adapters.prometheus import PrometheusMetrics
 from nvcops.core.errors import Refused, TargetError
+from nvcops.core.exposition import Page
 from nvcops.core.schedule import now
 from nvcops.core.watch import PROBE_VALUE, WATCHED
 

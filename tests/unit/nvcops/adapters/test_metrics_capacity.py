@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from nvcops.adapters.metrics.store import MetricsStore
-from nvcops.adapters.metrics.text import Page
 from nvcops.adapters.metrics.write import Observation
+from nvcops.core.exposition import Page
 
 SERIES, INTERVAL_S, RAW_S, ROLLUPS_S, BUCKET_S = 500, 15, 48 * 3600, 400 * 86400, 300
 BYTES_MAX = 5e9

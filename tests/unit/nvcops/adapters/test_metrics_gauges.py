@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from nvcops.adapters.metrics.store import MetricsStore
-from nvcops.adapters.metrics.text import Page
 from nvcops.adapters.metrics.write import Observation
+from nvcops.core.exposition import Page
 
 BEGIN = dt.datetime(2026, 7, 1, 11, 58, tzinfo=dt.UTC)
 KEY = 'queue_length{queue="out"}'

@@ -9,10 +9,10 @@ import pytest
 
 from nvcops.adapters.metrics.looks import LOOKS, LookSeries
 from nvcops.adapters.metrics.store import MetricsStore
-from nvcops.adapters.metrics.text import Page
 from nvcops.adapters.metrics.write import Observation
 from nvcops.core.alerts import Category
 from nvcops.core.errors import StateError
+from nvcops.core.exposition import Page
 from nvcops.core.schedule import now
 from nvcops.core.units import Seconds
 from nvcops.core.watch import PROBE_DURATION, PROBE_SUCCESS, PROBE_VALUE, WATCHED, Look, Probe

@@ -10,8 +10,8 @@ import pytest
 
 from nvcops.adapters.metrics import store as metrics_store
 from nvcops.adapters.metrics.store import MetricsStore
-from nvcops.adapters.metrics.text import Page
 from nvcops.adapters.metrics.write import Observation
+from nvcops.core.exposition import Page
 
 BEGIN = dt.datetime(2026, 7, 1, tzinfo=dt.UTC)
 STEP = dt.timedelta(minutes=5)
