@@ -47,7 +47,8 @@ class Say(StrEnum):
     APPROVAL = "approval"
     RESOLUTION = "resolution"
     CANCELLATION = "cancellation"
-    DECISION = "decision"  # about an incident, an alert or a roster: `run` names it, as incident/7
+    DECISION = "decision"  # about an incident, an alert, a roster or a change: `run` names it, as incident/7
+    BREAK_GLASS = "break-glass"  # that a change may pass a freeze: two people say it, `run` names the change
 
 
 _ROLES = dict.fromkeys(Say, ("operator", "approver")) | {Say.APPROVAL: ("approver",)}
@@ -162,15 +163,29 @@ def check_signed(people: Sequence[Person], signed: SignedStatement, now: dt.date
     return fingerprint(key)
 
 
-def check_second_person(people: Sequence[Person], approver: str, key: str, requester: str, requester_key: str) -> None:
+def check_second_person(
+    people: Sequence[Person],
+    approver: str,
+    key: str,
+    requester: str,
+    requester_key: str,
+    *,
+    did: str = "requested this run",
+) -> None:
     """That an approval comes from another person than the request: by name, and by every key of both.
 
     Raises:
-        NotAllowed: it is the same person.
+        NotAllowed: it is the same person; `did` says what they did before.
     """
-    same = approver == requester or key == requester_key
-    own = {fingerprint(line) for person in people if person.name == approver for line in person.ssh_keys}
-    if same or requester_key in own:
-        raise NotAllowed(
-            f"{approver!r} requested this run and cannot approve it", hint="ask another person with the role approver"
-        )
+    if approver == requester or _one_person(people, (approver, key), (requester, requester_key)):
+        raise NotAllowed(f"{approver!r} {did} and cannot approve it", hint="ask another person with the role approver")
+
+
+def _one_person(people: Sequence[Person], one: tuple[str, str], other: tuple[str, str]) -> bool:
+    """Whether two names sign with one key, or the roster knows the key of one as the other's."""
+    keys = {
+        name: {fingerprint(line) for person in people if person.name == name for line in person.ssh_keys}
+        for name, _ in (one, other)
+    }
+    (first, first_key), (second, second_key) = one, other
+    return bool((first_key and first_key == second_key) or first_key in keys[second] or second_key in keys[first])

@@ -302,6 +302,14 @@ class RunHistory(Protocol):
         """The runs that were under way at some moment between two, without their steps, newest first; at most 100."""
         ...
 
+    def requester(self, run: str) -> tuple[str, str]:
+        """Who asked for a run, and the fingerprint of the key that they signed with; empty where they did not."""
+        ...
+
+    def last(self, procedure: str, count: int) -> list[RunRecord]:
+        """The last runs of a procedure that ended and were no rehearsal, without their steps; at most 100."""
+        ...
+
     def missed(self, start: dt.datetime, end: dt.datetime) -> list[Due]:
         """What was due between two moments and was missed, oldest first; at most 100."""
         ...

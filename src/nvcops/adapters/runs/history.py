@@ -42,6 +42,14 @@ class RunJournal:
         """The runs that were under way at some moment between two, without their steps, newest first; at most 100."""
         return self._ask(lambda records: records.under_way(start, end, limit=_MOST))
 
+    def requester(self, run: str) -> tuple[str, str]:
+        """Who asked for a run, and the fingerprint of their key."""
+        return self._ask(lambda records: records.requester(run))
+
+    def last(self, procedure: str, count: int) -> list[RunRecord]:
+        """The last runs of a procedure that ended and were no rehearsal; at most 100."""
+        return self._ask(lambda records: records.ended(procedure, limit=min(count, _MOST)))
+
     def missed(self, start: dt.datetime, end: dt.datetime) -> list[Due]:
         """What was due between two moments and was missed, oldest first; at most 100."""
         sql = "SELECT procedure, due FROM missed WHERE platform = ? AND due >= ? AND due < ? ORDER BY due LIMIT ?"

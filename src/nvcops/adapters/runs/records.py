@@ -61,6 +61,17 @@ class RunRecords:
         )
         return [self._record(row, complete=False) for row in rows]
 
+    def ended(self, procedure: str, *, limit: int) -> list[RunRecord]:
+        """Runs of a procedure that ended and were no rehearsal, without their steps, the newest first."""
+        rows = self.ops.rows(
+            "SELECT * FROM runs WHERE platform = ? AND procedure = ? AND dry_run = 0 AND ended IS NOT NULL"
+            " ORDER BY ended DESC, id LIMIT ?",
+            self.platform,
+            procedure,
+            min(limit, _LIST_MAX),
+        )
+        return [self._record(row, complete=False) for row in rows]
+
     def under_way(self, start: dt.datetime, end: dt.datetime, *, limit: int) -> list[RunRecord]:
         """Runs that had begun before `end` and not ended before `start`, without their steps, the newest first."""
         rows = self.ops.rows(
