@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
+import msgspec
+
 from nvcops.adapters.backup.native import NativeBackups
 from nvcops.adapters.backup.platform_files import RepositoryFiles
 from nvcops.adapters.backup.repository import open_repository
@@ -21,6 +23,7 @@ from nvcops.adapters.host import LocalHost
 from nvcops.adapters.http import HttpServices
 from nvcops.adapters.ledger import LedgerFile
 from nvcops.adapters.logs import Format, LogFiles, PostgresFormat, ServiceFormat
+from nvcops.adapters.looks_file import LooksFiles
 from nvcops.adapters.metrics.scrape import metrics_store
 from nvcops.adapters.postgres import PostgresServer
 from nvcops.adapters.programs import Programs
@@ -35,7 +38,7 @@ from nvcops.adapters.upkeep import open_upkeep
 from nvcops.adapters.valkey import ValkeyServer
 from nvcops.core.backups import Backups
 from nvcops.core.cluster import Control
-from nvcops.core.manifest import DatabaseEntry, Manifest, ProxyEntry
+from nvcops.core.manifest import DatabaseEntry, Instance, Manifest, ProxyEntry, ServiceEntry
 from nvcops.core.target import Database, Metrics, Target
 
 
@@ -49,7 +52,7 @@ def connect(manifest: Manifest) -> Target:
     database, standbys, cluster = _servers(manifest, control)
     return Target(
         manifest=manifest,
-        services=HttpServices(manifest.services),
+        services=HttpServices(_asked(manifest)),
         database=database,
         standbys=standbys,
         cache=ValkeyServer.of(manifest.cache) if manifest.cache else None,
@@ -70,8 +73,21 @@ def connect(manifest: Manifest) -> Target:
         ledger=_ledger(manifest, cluster),
         records=LaterRecords(manifest),
         runs=RunJournal(manifest),
+        looks=LooksFiles(manifest.platform.state / "analyses") if manifest.delivery else None,
         commits=GitCheckout(manifest.incidents.repository) if manifest.incidents.repository else None,
     )
+
+
+def _asked(manifest: Manifest) -> list[ServiceEntry]:
+    """The services; of the one that is delivered, its spare slots are asked as its instances are."""
+    delivery = manifest.delivery
+    spare = tuple(Instance(name=slot.name, url=slot.url) for slot in delivery.spare) if delivery else ()
+    return [
+        msgspec.structs.replace(entry, instances=(*entry.instances, *spare))
+        if delivery and entry.name == delivery.service
+        else entry
+        for entry in manifest.services
+    ]
 
 
 def _sweeper(manifest: Manifest) -> GuardedSweeper | None:

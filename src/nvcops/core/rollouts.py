@@ -130,3 +130,17 @@ class Balancer(Protocol):
 
     def drain(self, slot: str, deadline_s: float) -> bool:
         """Give a slot no new requests, and wait until it has none; whether that came in time."""
+
+
+class Looks(Protocol):
+    """Where the looks of a rollout's analyses are kept: lines that are only appended to, durable when it returns.
+
+    Raises:
+        StateError: from every method: they cannot be read or written.
+    """
+
+    def lines(self, rollout: str, step: int) -> Sequence[bytes]:
+        """What is kept of a step's analysis, the oldest first; what a crash cut off is not there."""
+
+    def append(self, rollout: str, step: int, line: bytes) -> None:
+        """Keep one line more; it holds no line break."""

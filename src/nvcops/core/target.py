@@ -25,7 +25,7 @@ from nvcops.core.queries import Rows
 from nvcops.core.records import Records
 from nvcops.core.releases import Releases
 from nvcops.core.restores import Restores
-from nvcops.core.rollouts import Balancer, Slots
+from nvcops.core.rollouts import Balancer, Looks, Slots
 from nvcops.core.runs import RunRecord
 from nvcops.core.schedule import Due
 from nvcops.core.slo import Exclusion
@@ -375,6 +375,7 @@ class Target:
     releases: Releases | None = None
     slots: Slots | None = None
     balancer: Balancer | None = None
+    looks: Looks | None = None
     upkeep: Upkeep | None = None
     statements: Statements | None = None
     sweeper: Sweeper | None = None

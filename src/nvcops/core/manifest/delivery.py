@@ -31,12 +31,19 @@ class Builder(Table, frozen=True, kw_only=True):
 
 
 class Analysis(Table, frozen=True, kw_only=True):
-    """How the canary is judged: see docs/decisions/canary.md."""
+    """How the canary is judged: see docs/decisions/canary.md.
+
+    `cluster_max` is the most bad events that one user makes, where the unit is "user". `memory`: an instance that holds
+    so many times the memory of the largest one that it is compared with fails.
+    """
 
     alpha: Ratio = Ratio(0.01)
     beta: Ratio = Ratio(0.05)
     margin: float = 2.0
     unit: Literal["request", "user"] = "request"
+    cluster_max: Annotated[float, msgspec.Meta(ge=1, le=10_000)] | None = None
+    memory: Annotated[float, msgspec.Meta(gt=1, le=100)] = 3.0
+    inconclusive: Literal["abort", "pause"] = "abort"
     warm_up: Seconds = Seconds(60)
     time_limit: Seconds = Seconds(3600)
     interval: Seconds = Seconds(1)
