@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -38,6 +38,27 @@ class Release(msgspec.Struct, frozen=True, kw_only=True):
     components: int = 0
 
 
+class Component(msgspec.Struct, frozen=True, kw_only=True):
+    """A package that a release is made of; `sha256` of all files that may be installed for it."""
+
+    name: str
+    version: str
+    licences: tuple[str, ...] = ()
+    sha256: tuple[str, ...] = ()
+
+
+class Inventory(msgspec.Struct, frozen=True, kw_only=True):
+    """What stands in a release: `files` are the SHA-256 of all in its artifact by their paths.
+
+    `migrations_folder` is where the migrations' files stand among them.
+    """
+
+    release: Release
+    files: Mapping[str, str]
+    components: tuple[Component, ...]
+    migrations_folder: str = ""
+
+
 class Admission(msgspec.Struct, frozen=True, kw_only=True):
     """That a release passed a stage of the pipeline and may go on; `id` is `stage/digest`."""
 
@@ -69,6 +90,9 @@ class Releases(Protocol):
 
     def verify(self, digest: str) -> Release:
         """Read all of the artifact, its SBOM and its statement again: the release, if everything fits."""
+
+    def inventory(self, digest: str) -> Inventory:
+        """What stands in it, after `verify`."""
 
     def artifact(self, digest: str) -> Path:
         """The archive's path, after `verify`."""
