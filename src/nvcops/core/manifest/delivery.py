@@ -103,7 +103,11 @@ class SshHost(Table, frozen=True, kw_only=True):
 
 
 class DeliveryEntry(Table, frozen=True, kw_only=True):
-    """How the service is delivered. Programs are without a shell; {release} is a folder, {url} a slot's address."""
+    """How the service is delivered.
+
+    Programs are without a shell; {release} is a folder, {url} a slot's address, {kind} expand or contract: a migration
+    that expands applies what only adds, one that contracts everything.
+    """
 
     service: Name
     store: Path
