@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from nvcops.core.identity import shared_keys
 from nvcops.core.manifest.base import Bound
+from nvcops.core.manifest.contradictions_delivery import delivered
 from nvcops.core.manifest.contradictions_operations import operations
 from nvcops.core.manifest.lines import Place
 from nvcops.core.manifest.tables import Limits, Manifest
@@ -25,6 +26,9 @@ _POSITIVE = frozenset(
         "resolve_after",
         "peer_silent_after",
         "heartbeat_interval",
+        "time_limit",
+        "ready_within",
+        "drain_within",
     }
     | {"critical", "high", "medium", "low", "body_max", "firing_max", "gaps_ahead", "reach_test_every"}
 )
@@ -51,6 +55,7 @@ def contradictions(manifest: Manifest) -> Iterator[Mistake]:
     yield from _programs(manifest)
     yield from _cluster(manifest)
     yield from operations(manifest)
+    yield from delivered(manifest)
     if not (manifest.services or manifest.database):
         yield (), "nothing is watched: there is neither a [[services]] nor a [database]", "`nvcops init` writes them"
 
@@ -79,6 +84,8 @@ def _names(manifest: Manifest) -> Iterator[Mistake]:
         yield from _twice(("oncall", table), getattr(manifest.oncall, table))
     for index, service in enumerate(manifest.services):
         yield from _twice(("services", index, "instances"), service.instances)
+    for table in ("spare", "builders", "strategies", "stages") if manifest.delivery else ():
+        yield from _twice(("delivery", table), getattr(manifest.delivery, table))
 
 
 def _twice(place: Place, entries: Sequence[Any]) -> Iterator[Mistake]:
