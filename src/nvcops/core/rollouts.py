@@ -102,15 +102,16 @@ class Slots(Protocol):
 class Balanced(msgspec.Struct, frozen=True, kw_only=True):
     """A slot as its load balancer sees it: `requests` and `failed` are counted since the balancer began.
 
-    `failed`: answers 5xx, and requests that got none. `weight` 0: it gets no new request. `healthy`: its checks pass.
+    `failed`: answers 5xx, and requests that got none; None: nobody knows, which is not 0. `weight` 0: it gets no new
+    request. `healthy`: its checks pass. `sessions` is what it has at the moment.
     """
 
     slot: str
     weight: int
     healthy: bool
-    sessions: int
-    requests: int
-    failed: int
+    sessions: int | None
+    requests: int | None
+    failed: int | None
 
 
 class Balancer(Protocol):

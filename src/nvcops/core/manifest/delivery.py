@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from nvcops.core.changes import ChangeCategory, ChangeKind
-from nvcops.core.manifest.base import Name, Table, Url
+from nvcops.core.manifest.base import Name, Port, Table, Url
 from nvcops.core.units import Ratio, Seconds
 
 Weight = Annotated[int, msgspec.Meta(ge=0, le=100)]
@@ -94,12 +94,38 @@ class Stage(Table, frozen=True, kw_only=True):
 
 
 class SshHost(Table, frozen=True, kw_only=True):
-    """A host on which slots are, reached by ssh: its address, and where releases lie there."""
+    """A host on which slots are, reached by ssh: its address (`user@host`), and where releases lie there.
+
+    `unit` is the slot's systemd unit, `python` the interpreter of which environments are made. Who it is, is known from
+    `known_hosts` (None: the account's own), and we show it `identity` (None: what ssh finds).
+    """
 
     slots: tuple[Name, ...]
     address: str
     root: str
+    port: Port = 22
     unit: str = "{slot}.service"
+    python: str = "python3"
+    environments: str = ""
+    identity: Path | None = None
+    known_hosts: Path | None = None
+
+
+class TargetGroup(Table, frozen=True, kw_only=True):
+    """The AWS target group of a slot, by its ARN."""
+
+    slot: Name
+    arn: str
+
+
+class AwsListener(Table, frozen=True, kw_only=True):
+    """A listener of an AWS load balancer that splits the traffic between target groups; credentials as boto3 finds them."""
+
+    listener: str
+    groups: Annotated[tuple[TargetGroup, ...], msgspec.Meta(min_length=1, max_length=5)]
+    region: str | None = None
+    endpoint: Url | None = None
+    deadline: Seconds = Seconds(10)
 
 
 class DeliveryEntry(Table, frozen=True, kw_only=True):
@@ -120,6 +146,7 @@ class DeliveryEntry(Table, frozen=True, kw_only=True):
     self_test: Program = ()
     applied: str = ""
     state_file: Path | None = None
+    aws: AwsListener | None = None
     default: Name = "canary"
     strategies: tuple[Strategy, ...] = ()
     analysis: Analysis = Analysis()
@@ -128,6 +155,9 @@ class DeliveryEntry(Table, frozen=True, kw_only=True):
     rollback_window: Seconds = Seconds(86400)
     ready_within: Seconds = Seconds(60)
     drain_within: Seconds = Seconds(30)
+    lay_within: Seconds = Seconds(900)
+    migrate_within: Seconds = Seconds(3600)
+    test_within: Seconds = Seconds(60)
     environments: Path | None = None
 
 
