@@ -27,7 +27,7 @@ from nvcops.core.checks import Finding
 from nvcops.core.manifest import EvidenceEntry, Manifest, Platform
 from nvcops.core.manifest.database import DatabaseEntry, Server
 from nvcops.core.target import Target
-from nvcops.database.performance import performance, performance_findings
+from nvcops.database.checks.performance import performance, performance_findings
 from payments import Bench, start
 
 TABLES, ROWS = 2_000, 20

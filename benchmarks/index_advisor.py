@@ -24,11 +24,11 @@ from nvclab import running
 from nvcops.adapters.target import connect
 from nvcops.core.clones import Copy
 from nvcops.core.workload import Statement
-from nvcops.database.advice import Advice, advise, writes_of
-from nvcops.database.candidates import Relation
 from nvcops.database.copies import weightiest
-from nvcops.database.proof import Trial, begin, is_slower
-from nvcops.database.writes import Writes
+from nvcops.database.indexes.advice import Advice, advise, writes_of
+from nvcops.database.indexes.candidates import Relation
+from nvcops.database.indexes.proof import Trial, begin, is_slower
+from nvcops.database.indexes.writes import Writes
 from nvcops.wiring import load
 
 BUDGETS_MB = (125, 250, 500, 1000)  # at scale factor 1

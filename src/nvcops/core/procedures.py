@@ -104,9 +104,9 @@ class Procedure:
     def content_hash(self) -> str:
         """SHA-256 of its room's source as it was loaded: a run goes on only under the code with which it began.
 
-        A room that is a folder is all of it, its queries included.
+        A room that is a folder is all of it, its own folders and its queries included.
         """
-        return _content_hash(Path(inspect.getfile(self.function)), self.function.__module__.count(".") > 1)
+        return _content_hash(_source(Path(inspect.getfile(self.function)), self.function.__module__))
 
     def arguments(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """The given options, checked, over the defaults.
@@ -124,10 +124,22 @@ class Procedure:
         return {name: given.get(name, option.default) for name, option in options.items()}
 
 
+def _source(file: Path, module: str) -> Path:
+    """Where the room's source is: its folder, however deep in it the module lies, or its only file.
+
+    >>> [_source(Path("/p", name), "nvcops." + module).as_posix() for name, module in (
+    ...     ("ledger.py", "ledger"), ("vault/keys.py", "vault.keys"), ("vault/doors/east.py", "vault.doors.east"),
+    ...     ("vault/doors/__init__.py", "vault.doors"), ("vault/__init__.py", "vault"))]
+    ['/p/ledger.py', '/p/vault', '/p/vault', '/p/vault', '/p/vault']
+    """
+    above = module.count(".") - (file.name != "__init__.py")
+    return file.parents[above - 1] if above > 0 else file
+
+
 @functools.cache
-def _content_hash(file: Path, in_folder: bool) -> str:
-    room = sorted(file.parent.glob("*.py")) + sorted(file.parent.glob("*.sql")) if in_folder else [file]
-    return hashlib.sha256(b"".join(source.read_bytes() for source in room)).hexdigest()
+def _content_hash(source: Path) -> str:
+    files = sorted(source.rglob("*.py")) + sorted(source.rglob("*.sql")) if source.is_dir() else [source]
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
 def procedure(  # noqa: PLR0913 - a line of the runbook has many columns

@@ -16,7 +16,7 @@ from nvcops.core.target import Database, Target
 from nvcops.core.together import side_by_side
 from nvcops.core.units import Bytes, Ratio, Seconds
 
-_SQL = queries.load("nvcops.database")
+_SQL = queries.load("nvcops.database", "servers.sql")
 _LOOKS_MAX = 10
 
 # --- Facts ---

@@ -24,7 +24,7 @@ from nvcops.core.errors import DeadlineExceeded, Refused, TargetError, Unreachab
 from nvcops.core.manifest import Bound, DatabaseEntry, Limits, Manifest, Server
 from nvcops.core.target import Target
 from nvcops.core.units import Seconds
-from nvcops.database.performance import performance, performance_findings
+from nvcops.database.checks.performance import performance, performance_findings
 from nvcops.database.servers import server_findings, servers
 
 PASSWORD = "not-in-any-error"

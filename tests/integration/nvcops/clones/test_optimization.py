@@ -26,9 +26,9 @@ from nvcops.core.statements import Waits
 from nvcops.core.target import Target
 from nvcops.core.units import Seconds
 from nvcops.core.workload import Statement, Workload
-from nvcops.database import proposals, regression
-from nvcops.database.altering import upkeep_of
-from nvcops.database.regression import counted
+from nvcops.database.optimization import proposals, regression
+from nvcops.database.optimization.altering import upkeep_of
+from nvcops.database.optimization.regression import counted
 
 BY_KEY = "SELECT * FROM post.parcel WHERE id = $1"
 VALUE = "SELECT setting FROM pg_settings WHERE name = 'random_page_cost'"
@@ -95,7 +95,7 @@ def test_what_gains_is_told_changed_when_approved_and_taken_back_when_it_harms(
     monkeypatch.setattr(regression, "_LOOK_S", 1.0)
     only = proposals._planner
     monkeypatch.setattr(
-        "nvcops.database.optimization.proposals",
+        "nvcops.database.optimization.db_optimization.proposals",
         lambda signs: only({one.name: one for one in signs.settings if one.name == "random_page_cost"}),
     )
     told = optimized(costly, "optimize@1", apply=False)
@@ -105,7 +105,9 @@ def test_what_gains_is_told_changed_when_approved_and_taken_back_when_it_harms(
     assert costly.left() == []
 
     entry = upkeep_of(costly.manifest)
-    monkeypatch.setattr("nvcops.database.altering.upkeep_of", lambda _: replaced(entry, watch_after=Seconds(6)))
+    monkeypatch.setattr(
+        "nvcops.database.optimization.altering.upkeep_of", lambda _: replaced(entry, watch_after=Seconds(6))
+    )
     with looked_up(costly):
         made = optimized(costly, "optimize@2", apply=True)
     assert [one.partition(":")[0] for one in made.approved] == ["change"]

@@ -23,8 +23,8 @@ from nvcops.core.procedures import find
 from nvcops.core.statements import Waits
 from nvcops.core.upkeep import Outcome
 from nvcops.core.workload import Statement, Workload
-from nvcops.database.mending import Fix
-from nvcops.database.statistics import _made, stands
+from nvcops.database.statistics.mending import Fix
+from nvcops.database.statistics.update_db_stats import _made, stands
 
 TOGETHER = (
     "SELECT count(l.word) FROM post.parcel p JOIN post.label l ON l.id = p.label"

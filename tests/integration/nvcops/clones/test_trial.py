@@ -14,9 +14,9 @@ from clone_world import RUN, CloneWorld, clone_world
 
 from nvcops.core.workload import Statement
 from nvcops.database.copies import untried
-from nvcops.database.hints import Aged, plan_hints, removal
-from nvcops.database.proposals import Churned, Kind, Proposal, Setting, Signs, of, proposals
-from nvcops.database.trial import gain, side_by_side, tried
+from nvcops.database.optimization.hints import Aged, plan_hints, removal
+from nvcops.database.optimization.proposals import Churned, Kind, Proposal, Setting, Signs, of, proposals
+from nvcops.database.optimization.trial import gain, side_by_side, tried
 
 PAGE = "SELECT id, day FROM shop.orders ORDER BY id OFFSET 50000 LIMIT 10"
 LOWER = "SELECT count(*) FROM shop.orders WHERE lower(note) = 'x'"

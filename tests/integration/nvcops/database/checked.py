@@ -18,7 +18,7 @@ from nvcops.adapters.postgres import PostgresServer
 from nvcops.core.manifest import EvidenceEntry, Manifest, Platform
 from nvcops.core.manifest.database import DatabaseEntry, DatabaseLimits, Server
 from nvcops.core.target import Database
-from nvcops.database.performance import performance, performance_findings
+from nvcops.database.checks.performance import performance, performance_findings
 
 STANDBY = "db-2"
 # Of a fresh server: what it did is too little to say anything, and fsync is off to be quick, unless a test wants it on.

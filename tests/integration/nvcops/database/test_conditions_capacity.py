@@ -23,7 +23,7 @@ from nvcops.core.runs import RunRecord, RunState
 from nvcops.core.target import Target
 from nvcops.core.units import Bytes
 from nvcops.core.watch import PROBE_VALUE, WATCHED
-from nvcops.database.capacity import SIZE, capacity, capacity_findings
+from nvcops.database.checks.capacity import SIZE, capacity, capacity_findings
 
 NOW = dt.datetime(2026, 7, 30, 8, tzinfo=dt.UTC)
 DAY = dt.timedelta(days=1)

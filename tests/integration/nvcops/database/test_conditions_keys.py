@@ -7,7 +7,7 @@ from database_world import World
 
 from nvcops.core.checks import Finding, Verdict
 from nvcops.core.units import Bytes
-from nvcops.database import keys
+from nvcops.database.checks import keys
 
 both = pytest.mark.parametrize("world", [17, 18], indirect=True)
 GRANT = "GRANT SELECT ON ALL SEQUENCES IN SCHEMA public TO nvcops"

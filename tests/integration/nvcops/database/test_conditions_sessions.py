@@ -11,7 +11,7 @@ from database_world import World
 from nvcops.core.checks import Verdict
 from nvcops.core.manifest import Bound, Limits
 from nvcops.core.units import Count, Seconds
-from nvcops.database import sessions
+from nvcops.database.checks import sessions
 
 SOON: Bound[Seconds] = Bound(warning=Seconds(0.05), critical=Seconds(3600))
 LIMITS = Limits(idle_in_transaction=SOON, longest_query=SOON, lock_wait=SOON)

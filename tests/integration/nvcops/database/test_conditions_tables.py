@@ -11,7 +11,7 @@ from database_world import World
 
 from nvcops.core.checks import Finding, Verdict
 from nvcops.core.units import Bytes
-from nvcops.database import tables
+from nvcops.database.checks import tables
 
 both = pytest.mark.parametrize("world", [17, 18], indirect=True)
 MIN = Bytes(512 << 10)

@@ -12,7 +12,7 @@ from database_world import Lines, World
 from nvcops.core.checks import Finding, Verdict
 from nvcops.core.manifest import Bound
 from nvcops.core.units import Count, Seconds
-from nvcops.database import vacuum
+from nvcops.database.checks import vacuum
 
 SOON: Bound[Seconds] = Bound(warning=Seconds(0.05), critical=Seconds(3600))
 FEW = Count(10_000)

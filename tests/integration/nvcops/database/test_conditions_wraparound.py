@@ -15,7 +15,7 @@ from nvclab.parts.process import free_ports
 from nvcops.core.checks import Finding, Verdict
 from nvcops.core.manifest import Bound
 from nvcops.core.units import Count
-from nvcops.database import wraparound
+from nvcops.database.checks import wraparound
 
 both = pytest.mark.parametrize("world", [17, 18], indirect=True)
 OLD: Bound[Count] = Bound(warning=Count(300), critical=Count(10**9))

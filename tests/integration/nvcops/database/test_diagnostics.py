@@ -20,8 +20,8 @@ from nvcops.core.statements import Waited, Waits
 from nvcops.core.target import Change, Disk, Increase, Target
 from nvcops.core.units import Seconds
 from nvcops.core.workload import Statement, Workload
-from nvcops.database import causes, diagnostics
-from nvcops.database.causes import Cause
+from nvcops.database.diagnostics import causes, db_diagnostics
+from nvcops.database.diagnostics.causes import Cause
 
 LIMITS = Limits(idle_in_transaction=Bound(warning=Seconds(1), critical=Seconds(900)))
 BANK = ServiceEntry(
@@ -82,7 +82,7 @@ def target_of(world: World, around: Around) -> Target:
 
 
 def look(world: World, around: Around) -> list[Cause]:
-    seen = diagnostics.seen(target_of(world, around))
+    seen = db_diagnostics.seen(target_of(world, around))
     assert seen is not None
     assert seen.unread == {}
     return causes.causes(seen, LIMITS, Objectives().response_mean)
@@ -141,10 +141,10 @@ def holding(world: World, statement: str, **parameters: str) -> psycopg.Connecti
 @BOTH
 def test_a_healthy_database_has_no_cause(accounts: World, around: Around) -> None:
     assert look(accounts, around) == []
-    seen = diagnostics.seen(target_of(accounts, around))
+    seen = db_diagnostics.seen(target_of(accounts, around))
     assert seen is not None
     manifest = cast("Manifest", SimpleNamespace(limits=LIMITS, objectives=Objectives()))
-    (line,) = diagnostics.diagnosis(seen, manifest)
+    (line,) = db_diagnostics.diagnosis(seen, manifest)
     assert (line.check, line.verdict.name) == ("diagnosis.none", "OK")
     assert line.observed.startswith("nobody waits, and nothing is wrong; looked at locks")
 
@@ -153,7 +153,7 @@ def test_short_locks_are_no_cause(accounts: World, around: Around) -> None:
     with holding(accounts, "UPDATE bank.account SET balance = 1 WHERE id = 1"):
         Working(accounts, "UPDATE bank.account SET balance = 2 WHERE id = 1")
         accounts.wait_until(lambda: accounts.value("SELECT count(*) FROM pg_locks WHERE NOT granted"), "one waits")
-        found = diagnostics.seen(target_of(accounts, around))
+        found = db_diagnostics.seen(target_of(accounts, around))
         assert found is not None
         waits = [one.waited_s for one in found.sessions if one.blocked_by]
         assert waits
@@ -306,7 +306,7 @@ def test_connections_that_one_client_has_taken(accounts: World, around: Around) 
 def test_a_server_that_is_not_there(accounts: World, around: Around) -> None:
     target = target_of(accounts, around)
     gone = SimpleNamespace(name=NAME, read=_refuse)
-    seen = diagnostics.seen(cast("Target", SimpleNamespace(**{**vars(target), "database": gone})))
+    seen = db_diagnostics.seen(cast("Target", SimpleNamespace(**{**vars(target), "database": gone})))
     assert seen is not None
     (cause,) = causes.causes(seen, LIMITS, 0.2)
     assert (cause.kind, cause.critical) == ("unreachable", True)
@@ -355,10 +355,10 @@ def test_a_full_disk_stands_above_all(accounts: World, around: Around) -> None:
 
 def test_slow_customers_and_an_innocent_database(accounts: World, around: Around) -> None:
     around.answered[True] = (100.0, 190.0)
-    seen = diagnostics.seen(target_of(accounts, around))
+    seen = db_diagnostics.seen(target_of(accounts, around))
     assert seen is not None
     manifest = cast("Manifest", SimpleNamespace(limits=LIMITS, objectives=Objectives()))
-    (line,) = diagnostics.diagnosis(seen, manifest)
+    (line,) = db_diagnostics.diagnosis(seen, manifest)
     assert (line.check, line.verdict.name) == ("diagnosis.none", "WARNING")
     assert line.observed == "payments are slow (1.9 s on average, 10 ms before), and nothing in db-1 holds anybody up"
 

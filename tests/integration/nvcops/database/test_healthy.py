@@ -7,7 +7,7 @@ from types import ModuleType
 import pytest
 from database_world import World
 
-from nvcops.database import keys, sessions, tables, vacuum, wraparound
+from nvcops.database.checks import keys, sessions, tables, vacuum, wraparound
 
 TOPICS = (sessions, wraparound, vacuum, tables, keys)
 

@@ -18,7 +18,7 @@ from nvcops.core.errors import Refused
 from nvcops.core.manifest import Objectives, ServiceEntry
 from nvcops.core.manifest.tables import Series
 from nvcops.core.target import Increase, LogEvent, Target
-from nvcops.database.spending import spending, spending_findings
+from nvcops.database.diagnostics.spending import spending, spending_findings
 
 BANK = ServiceEntry(name="bank", url="http://127.0.0.1:1", series=Series(requests="r", latency="l"))
 BOTH = pytest.mark.parametrize("world", [17, 18], indirect=True)

@@ -21,10 +21,10 @@ from nvcops.core.checks import Finding, Verdict
 from nvcops.core.errors import StepFailed, TargetError, Unreachable
 from nvcops.core.upkeep import Done, Guard, Order
 from nvcops.core.workload import Statement, Workload
-from nvcops.database import regression
-from nvcops.database.altering import change
-from nvcops.database.proposals import Churned, Proposal, Setting, Signs, of, proposals
-from nvcops.database.regression import Slower, Watched, counted, watched
+from nvcops.database.optimization import regression
+from nvcops.database.optimization.altering import change
+from nvcops.database.optimization.proposals import Churned, Proposal, Setting, Signs, of, proposals
+from nvcops.database.optimization.regression import Slower, Watched, counted, watched
 
 SETTING = Setting("random_page_cost", "4", "", "user")
 LOOK_UP = "SELECT filler FROM bank.big WHERE id = %s"
@@ -138,7 +138,7 @@ def test_a_setting_that_makes_a_statement_slower_is_taken_back(live: Live) -> No
 def test_when_nobody_can_look_it_is_taken_back_too(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
     live.world.world.execute("DROP EXTENSION pg_stat_statements")
     monkeypatch.setattr(live.target.statements, "between", lambda *_: None)
-    monkeypatch.setattr("nvcops.database.altering.usual", lambda *_: {})
+    monkeypatch.setattr("nvcops.database.optimization.altering.usual", lambda *_: {})
     _, found = live.changed(of(SETTING, "1.1", "its value is one of rotating disks"))
     assert found["optimization.watched"].verdict is Verdict.UNKNOWN
     assert "not installed" in found["optimization.watched"].observed
@@ -257,7 +257,7 @@ def test_a_setting_is_taken_back_on_the_server_on_which_it_was_set_and_on_no_oth
         monkeypatch.setattr(live.target.upkeep, "primary", "db-2")
         return Watched(seconds=1, statements=1, slower=(Slower(1, 0.1, 0.2, 20),))
 
-    monkeypatch.setattr("nvcops.database.altering.watched", moved)
+    monkeypatch.setattr("nvcops.database.optimization.altering.watched", moved)
     run, found = live.changed(of(SETTING, "1.1", "planted"))
     line = found["optimization.reverted"]
     assert line.verdict is Verdict.CRITICAL
@@ -304,7 +304,7 @@ def test_when_statements_are_forgotten_all_the_time_a_slower_one_is_found_all_th
 def test_a_night_without_customers_proves_nothing_and_all_is_taken_back(
     live: Live, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nvcops.database.altering.usual", lambda *_: {})
+    monkeypatch.setattr("nvcops.database.optimization.altering.usual", lambda *_: {})
     _, found = live.changed(of(SETTING, "1.1", "its value is one of rotating disks"))
     assert found["optimization.watched"].verdict is Verdict.UNKNOWN
     assert "often enough" in found["optimization.watched"].observed
