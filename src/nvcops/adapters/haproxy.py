@@ -25,10 +25,10 @@ class HAProxy:
 
     def servers(self) -> list[ProxyServer]:
         """Every server of every backend."""
-        return parse_statistics(self._ask("show stat"))
+        return parse_statistics(self.ask("show stat"))
 
-    def _ask(self, command: str) -> str:
-        """One command and its answer; HAProxy closes after it."""
+    def ask(self, command: str) -> str:
+        """One command (or several with `;` between them) and its answer; HAProxy closes after it."""
         end, answer = monotonic() + self.deadline_s, bytearray()
         try:
             with socket.socket(socket.AF_UNIX) as connection:
@@ -59,9 +59,6 @@ def parse_statistics(text: str) -> list[ProxyServer]:
     Traceback (most recent call last):
     nvcops.core.errors.Refused: the proxy did not show its servers: 'Permission denied'
     """
-    if not text.startswith("# pxname,"):
-        raise Refused(f"the proxy did not show its servers: {text.strip()[:80]!r}")
-    rows = csv.DictReader(text.removeprefix("# ").splitlines())
     return [
         ProxyServer(
             backend=row["pxname"],
@@ -71,6 +68,17 @@ def parse_statistics(text: str) -> list[ProxyServer]:
             changed_s=float(row.get("lastchg") or 0),
             sessions=int(row.get("scur") or 0),
         )
-        for row in rows
-        if row.get("type") == "2"
+        for row in server_rows(text)
     ]
+
+
+def server_rows(text: str) -> list[dict[str, str]]:
+    """The lines of `show stat` that are about servers, by the names of its columns.
+
+    Raises:
+        Refused: that is no answer to `show stat`.
+    """
+    if not text.startswith("# pxname,"):
+        raise Refused(f"the proxy did not show its servers: {text.strip()[:80]!r}")
+    rows = csv.DictReader(text.removeprefix("# ").splitlines())
+    return [row for row in rows if row.get("type") == "2"]

@@ -119,7 +119,10 @@ class TargetGroup(Table, frozen=True, kw_only=True):
 
 
 class AwsListener(Table, frozen=True, kw_only=True):
-    """A listener of an AWS load balancer that splits the traffic between target groups; credentials as boto3 finds them."""
+    """A listener (or a rule of one) of an AWS load balancer that splits the traffic between target groups.
+
+    Credentials are as boto3 finds them.
+    """
 
     listener: str
     groups: Annotated[tuple[TargetGroup, ...], msgspec.Meta(min_length=1, max_length=5)]
