@@ -74,7 +74,7 @@ def connect(manifest: Manifest) -> Target:
         records=LaterRecords(manifest),
         runs=RunJournal(manifest),
         looks=LooksFiles(manifest.platform.state / "analyses") if manifest.delivery else None,
-        commits=GitCheckout(manifest.incidents.repository) if manifest.incidents.repository else None,
+        commits=_checkout(manifest),
     )
 
 
@@ -88,6 +88,11 @@ def _asked(manifest: Manifest) -> list[ServiceEntry]:
         else entry
         for entry in manifest.services
     ]
+
+
+def _checkout(manifest: Manifest) -> GitCheckout | None:
+    folder = manifest.incidents.repository
+    return GitCheckout(folder, coverage=manifest.changes.coverage) if folder else None
 
 
 def _sweeper(manifest: Manifest) -> GuardedSweeper | None:

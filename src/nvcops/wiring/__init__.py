@@ -12,7 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from nvcops import alerts, database, delivery, health, housekeeping, incidents, oncall, recovery, security
+from nvcops import alerts, changes, database, delivery, health, housekeeping, incidents, oncall, recovery, security
 from nvcops.adapters.evidence.export import verify_file as verify_bundle
 from nvcops.adapters.evidence.log import EvidenceLog, open_log
 from nvcops.adapters.files import load_manifest, read_secret, routing_text, secrets
@@ -71,7 +71,7 @@ def _modules(room: ModuleType) -> Iterator[ModuleType]:
 
 ROOMS = tuple(
     module
-    for room in (health, database, recovery, security, alerts, oncall, incidents, housekeeping, delivery)
+    for room in (health, database, recovery, security, alerts, oncall, incidents, housekeeping, delivery, changes)
     for module in _modules(room)
 )
 

@@ -1,0 +1,1 @@
+"""Changes: from the request over approval, freeze and validation to how they ended, and what that says of risk."""
