@@ -31,7 +31,7 @@ class SigningKey:
     def sign(self, payload: bytes) -> bytes:
         """The payload in its signed envelope, as the file that is kept."""
         from securesystemslib.dsse import Envelope
-        from securesystemslib.signer import CryptoSigner
+        from securesystemslib.signer import CryptoSigner  # type: ignore[attr-defined] # it re-exports without saying so
 
         envelope = Envelope(payload, PAYLOAD_TYPE, {})
         envelope.sign(CryptoSigner(self.private))

@@ -145,7 +145,7 @@ class Statement(_Camel, frozen=True, kw_only=True):
         )
 
 
-def source(revision: str) -> tuple[Described, ...]:
+def source_of(revision: str) -> tuple[Described, ...]:
     """The source as a material; none where its revision is not known."""
     if not revision:
         return ()

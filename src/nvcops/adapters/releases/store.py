@@ -5,21 +5,28 @@ The envelope is written last and removed first: a release is there when its enve
 
 from __future__ import annotations
 
+import datetime as dt
+import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from nvcops.adapters.backup.local import LocalStore
+from nvcops.adapters.releases.examining import examine
 from nvcops.adapters.releases.signing import opened
 from nvcops.adapters.releases.statement import Statement, read_statement
+from nvcops.adapters.releases.unpacking import compare, unpack_into
 from nvcops.core.errors import EvidenceError, ManifestError, NotFoundError, StateError, UsageError
 from nvcops.core.manifest import Manifest
 from nvcops.core.manifest.delivery import Builder
-from nvcops.core.releases import Release
+from nvcops.core.releases import Inventory, Release
 
 RELEASES_MAX = 1_000
 DIGEST_PREFIX_MIN = 8
+_ORPHAN_AFTER = dt.timedelta(hours=1)
 _ENVELOPE = ".dsse.json"
 _ARTIFACT = ".tar.zst"
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -63,6 +70,70 @@ class ReleaseStore:
             raise NotFoundError(f"there is no release {wanted!r} in {self.folder}{passed_over}", hint=_HINT)
         return next(iter(fitting.values()))
 
+    def verify(self, digest: str) -> Release:
+        """Read all of the artifact, its SBOM and its statement again: the release, if everything fits."""
+        return self.inventory(digest).release
+
+    def inventory(self, digest: str) -> Inventory:
+        """What stands in it, after `verify`."""
+        statement, release = self._signed(digest)
+        with self._artifact(digest) as artifact:
+            examined = examine(artifact, statement)
+        contents = examined.contents
+        return Inventory(
+            release=release,
+            files=contents.files,
+            components=examined.components,
+            migrations_folder=contents.migrations_folder,
+        )
+
+    def artifact(self, digest: str) -> Path:
+        """The archive's path, after `verify`."""
+        self.verify(digest)
+        return self._path(digest)
+
+    def unpack(self, digest: str, folder: Path) -> None:
+        """Verify, and unpack into a folder that is there whole or not at all; fine when it is there already."""
+        statement, _ = self._signed(digest)
+        with self._artifact(digest) as artifact:
+            if folder.exists() or folder.is_symlink():
+                compare(folder, examine(artifact, statement).contents)
+            else:
+                unpack_into(folder, lambda keep: examine(artifact, statement, keep).contents)
+
+    def provenance(self, digest: str) -> Statement:
+        """What is signed about it; the artifact is not read."""
+        return self._signed(digest)[0]
+
+    def keep(self, digest: str, artifact: Iterable[bytes], envelope: Callable[[int], bytes]) -> None:
+        """Write an artifact, then what is signed about it, given its size. Killed between the two, there is no release.
+
+        Raises:
+            StateError: the bytes are not those of the digest, or the disk is full.
+        """
+        size = self._store.put(digest + _ARTIFACT, _checked(artifact, digest))
+        self._store.put(digest + _ENVELOPE, [envelope(size)])
+
+    def remove(self, digest: str) -> int:
+        """Remove a release; the bytes that it freed, 0 when there was none. Whether it is in use asks nobody here."""
+        freed = sum(path.stat().st_size for path in self._both(digest) if path.exists())
+        for path in self._both(digest):  # the envelope first: from then on there is no such release
+            self._store.delete([path.name])
+        return freed
+
+    def sweep(self, now: dt.datetime) -> int:
+        """Remove what killed builders left: half written files, artifacts an hour old without statement; how many."""
+        whole = set(self._digests())
+        left = [
+            file.key
+            for file in (self._store.list("") if self.folder.is_dir() else ())
+            if file.key.endswith(_ARTIFACT)
+            and file.key.removesuffix(_ARTIFACT) not in whole
+            and file.modified < now - _ORPHAN_AFTER
+        ]
+        self._store.delete(left)
+        return len(left) + self._store.sweep()
+
     def _digests(self) -> Iterator[str]:
         if not self.folder.is_dir():
             return
@@ -74,15 +145,12 @@ class ReleaseStore:
     def _signed(self, digest: str) -> tuple[Statement, Release]:
         """The statement about an artifact that lies beside it, and the release by its word."""
         name = f"{digest[:16]}{_ENVELOPE}"
-        try:
-            envelope = self._store.read(digest + _ENVELOPE)
-            size = (self.folder / (digest + _ARTIFACT)).stat().st_size
-        except NotFoundError as error:
-            raise NotFoundError(f"there is no release {digest[:16]} in {self.folder}", hint=_HINT) from error
-        except FileNotFoundError as error:
-            raise EvidenceError(f"the artifact of {name} is missing", hint="build the release again") from error
-        except OSError as error:
-            raise StateError(f"{self.folder} cannot be read: {error.strerror}", hint="look at the disk") from error
+        envelope_path, artifact_path = self._both(digest)
+        if not envelope_path.exists():
+            raise NotFoundError(f"there is no release {digest[:16]} in {self.folder}", hint=_HINT)
+        if not artifact_path.exists():
+            raise EvidenceError(f"the artifact of {name} is missing", hint="build the release again")
+        envelope, size = self._store.read(envelope_path.name), artifact_path.stat().st_size
         payload, builder = opened(envelope, self.builders, name)
         statement = read_statement(payload, name)
         release = statement.release(builder)
@@ -95,9 +163,35 @@ class ReleaseStore:
             )
         return statement, release
 
+    @contextmanager
+    def _artifact(self, digest: str) -> Iterator[BinaryIO]:
+        try:
+            with self._store.open(digest + _ARTIFACT) as stream:
+                yield stream
+        except NotFoundError as error:
+            raise EvidenceError(f"the artifact {digest[:16]} is missing", hint="build the release again") from error
+
+    def _path(self, digest: str) -> Path:
+        return self.folder / (digest + _ARTIFACT)
+
+    def _both(self, digest: str) -> tuple[Path, Path]:
+        if not _DIGEST.fullmatch(digest):
+            raise UsageError(f"{digest!r} is no digest", hint=_HINT)
+        return self.folder / (digest + _ENVELOPE), self._path(digest)
+
     @property
     def _store(self) -> LocalStore:
         return LocalStore(self.folder)
+
+
+def _checked(chunks: Iterable[bytes], digest: str) -> Iterator[bytes]:
+    """The same bytes; at their end, before they get their name, whether they are those of the digest."""
+    found = hashlib.sha256()
+    for chunk in chunks:
+        found.update(chunk)
+        yield chunk
+    if found.hexdigest() != digest:
+        raise StateError("two packings of one source differ", hint="look at the machine's memory and disk")
 
 
 def open_releases(manifest: Manifest) -> ReleaseStore:
