@@ -199,9 +199,11 @@ def cut(target: Target, serve: str, bad: str) -> list[str]:
     return stopped
 
 
-def carried(run: Run, target: Target, move: Move, goal: Goal) -> bool:
-    """Carry out a move; False in a rehearsal, in which nothing is done."""
+def carried(run: Run, target: Target, move: Move, goal: Goal, *, again: bool) -> bool:
+    """Carry out a move; False in a rehearsal, in which nothing is done. What was just done and is not so has failed."""
     done: object
+    if again:
+        raise StepFailed(f"{move.title}: it was done and is not so")
     if move.act is Act.SPLIT:
         done = run.step(move.title, split, target, move.split, move.digest, goal.leave, 0)
     elif move.act is Act.REPLACE:
@@ -236,11 +238,9 @@ def reach(run: Run, target: Target, goal: Goal) -> Reached:
         if move is None or failed.get(move, 0) >= _SPLITS_MAX:
             return Reached(seen, troubles)
         try:
-            if move == last:
-                raise StepFailed(f"{move.title}: it was done and is not so")
-            last = move
-            if not carried(run, target, move, goal):
+            if not carried(run, target, move, goal, again=move == last):
                 return Reached(seen, troubles, rehearsed=True)
+            last = move
         except StepFailed as error:
             if not goal.urgent:
                 raise
