@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from nvcops.adapters.backup.store import StoredFile, checked_key
-from nvcops.adapters.evidence.files import sync_folder
+from nvcops.adapters.evidence.files import locked_scratch, sync_folder
 from nvcops.core.errors import LockHeld, NotFoundError, NvcopsError, StateError, Unreachable
 
 _PARTIAL = ".partial"  # the folder of what is being written; a lock on each says that its writer lives
@@ -104,10 +104,9 @@ class LocalStore:
     @contextmanager
     def _scratch(self) -> Iterator[tuple[Path, int]]:
         """An empty file of our own that is locked while we live, and gone afterwards whatever happens."""
-        path = self.folder / _PARTIAL / f"{os.getpid()}-{secrets.token_hex(8)}"
-        handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+        folder = self.folder / _PARTIAL
+        path, handle = locked_scratch(lambda: folder / f"{os.getpid()}-{secrets.token_hex(8)}", _created)
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             yield path, handle
         finally:
             os.close(handle)
@@ -168,6 +167,10 @@ class LocalStore:
         if error.errno in _REFUSED:
             return StateError(f"{self.folder} cannot be {done}: {error.strerror}", hint="look at its permissions")
         return Unreachable(f"{self.folder} cannot be {done}: {error.strerror}", hint="look at the disk")
+
+
+def _created(path: Path) -> int:
+    return os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
 
 
 def _taken(key: str) -> LockHeld:

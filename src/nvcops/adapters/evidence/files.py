@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from nvcops.core.errors import StateError
+
+_TRIES = 10
 
 
 def private_folder(path: Path) -> Path:
@@ -74,6 +79,27 @@ def append_all(handle: int, data: bytes) -> None:
     while rest:
         rest = rest[os.write(handle, rest) :]
     os.fsync(handle)
+
+
+def locked_scratch(name: Callable[[], Path], make: Callable[[Path], int]) -> tuple[Path, int]:
+    """Something of our own under a fresh name, and the lock by which a sweep knows that its maker lives.
+
+    `make` creates it and opens it. A sweep that came between its making and its lock took it for a dead one's: then
+    the next is made.
+
+    Raises:
+        StateError: it vanished each time.
+    """
+    for _ in range(_TRIES):
+        path = name()
+        with suppress(FileNotFoundError):
+            handle = make(path)
+            with suppress(BlockingIOError):
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if path.exists():
+                    return path, handle
+            os.close(handle)
+    raise StateError(f"{path} cannot be used: it vanishes as soon as it is made", hint="what else removes files there?")
 
 
 def sync_folder(path: Path) -> None:

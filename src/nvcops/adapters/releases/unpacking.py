@@ -9,17 +9,16 @@ import os
 import secrets
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nvcops.adapters.evidence.files import append_all, sync_folder, unusable
+from nvcops.adapters.evidence.files import append_all, locked_scratch, sync_folder, unusable
 from nvcops.adapters.releases.archive import Packed
 from nvcops.adapters.releases.contents import ABOUT, Contents
 from nvcops.core.errors import EvidenceError, StateError
 
 _SUFFIX = ".unpacking"
-_TRIES = 10
 _CACHE = "__pycache__"
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -133,7 +132,10 @@ def _raise(error: OSError) -> None:
 @contextmanager
 def _scratch(folder: Path) -> Iterator[Scratch]:
     """An empty folder that is locked while we live, and gone afterwards whatever happens."""
-    path, handle = _locked(folder)
+    path, handle = locked_scratch(
+        lambda: folder.with_name(f".{folder.name}.{secrets.token_hex(8)}{_SUFFIX}"),
+        _made,
+    )
     try:
         yield Scratch(path)
     finally:
@@ -142,19 +144,9 @@ def _scratch(folder: Path) -> Iterator[Scratch]:
             shutil.rmtree(path)
 
 
-def _locked(folder: Path) -> tuple[Path, int]:
-    """A fresh folder and its lock; another one where a sweep came between the two."""
-    for _ in range(_TRIES):
-        path = folder.with_name(f".{folder.name}.{secrets.token_hex(8)}{_SUFFIX}")
-        path.mkdir(mode=0o700)
-        with suppress(FileNotFoundError):
-            handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            with suppress(BlockingIOError):
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if path.exists():
-                    return path, handle
-            os.close(handle)
-    raise StateError(f"{folder.parent} cannot be used: what is made there vanishes", hint="what else removes it?")
+def _made(path: Path) -> int:
+    path.mkdir(mode=0o700)
+    return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
 def _sweep(folder: Path) -> None:
