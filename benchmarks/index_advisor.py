@@ -18,6 +18,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 
 from _workloads import LEFT_OUT, loaded, statements
 from nvclab import running
@@ -174,10 +175,8 @@ def main() -> int:
     scale = options.scale or (0.1 if options.quick else 1.0)
     budgets = BUDGETS_MB[2:3] if options.quick else BUDGETS_MB
     results = []
-    for one in (
-        *of_warehouse(scale, budgets),
-        *of_bank(LAB_S / 4 if options.quick else LAB_S, [b / 50 for b in budgets]),
-    ):
+    bank = of_bank(LAB_S / 4 if options.quick else LAB_S, [b / 50 for b in budgets])
+    for one in chain(of_warehouse(scale, budgets), bank):
         results.append(one)
         if not options.json:
             print(told(one), flush=True)
