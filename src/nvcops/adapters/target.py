@@ -19,6 +19,7 @@ from nvcops.adapters.files import secret
 from nvcops.adapters.git import GitCheckout
 from nvcops.adapters.guard import GuardedPatroni
 from nvcops.adapters.haproxy import HAProxy
+from nvcops.adapters.haproxy_balancer import HAProxyBalancer
 from nvcops.adapters.host import LocalHost
 from nvcops.adapters.http import HttpServices
 from nvcops.adapters.ledger import LedgerFile
@@ -29,8 +30,10 @@ from nvcops.adapters.postgres import PostgresServer
 from nvcops.adapters.programs import Programs
 from nvcops.adapters.prometheus import PrometheusMetrics
 from nvcops.adapters.records.later import LaterRecords
+from nvcops.adapters.releases.store import open_releases
 from nvcops.adapters.roles import PrimaryNow, Roles, StandbysNow
 from nvcops.adapters.runs.history import RunJournal
+from nvcops.adapters.slots.slots import open_slots
 from nvcops.adapters.statements.history import StatementHistory
 from nvcops.adapters.statements.store import statement_store
 from nvcops.adapters.sweeping import GuardedSweeper
@@ -49,10 +52,12 @@ def connect(manifest: Manifest) -> Target:
         ManifestError: a password that the manifest names cannot be read.
     """
     control = Programs(manifest.control)
+    services = HttpServices(_asked(manifest))
     database, standbys, cluster = _servers(manifest, control)
+    releases = open_releases(manifest) if manifest.delivery else None
     return Target(
         manifest=manifest,
-        services=HttpServices(_asked(manifest)),
+        services=services,
         database=database,
         standbys=standbys,
         cache=ValkeyServer.of(manifest.cache) if manifest.cache else None,
@@ -66,6 +71,9 @@ def connect(manifest: Manifest) -> Target:
         files=RepositoryFiles(open_repository(manifest), manifest) if manifest.backups else None,
         restores=open_restores(manifest) if manifest.backups else None,
         clones=open_clones(manifest) if manifest.backups else None,
+        releases=releases,
+        slots=open_slots(manifest, control=control, releases=releases, services=services) if releases else None,
+        balancer=_balancer(manifest),
         upkeep=open_upkeep(manifest, cluster) if manifest.database and manifest.database.upkeep else None,
         cluster=cluster,
         statements=_statements(manifest, database) if database else None,
@@ -194,6 +202,20 @@ def _metrics(manifest: Manifest) -> Metrics:
 
 def _haproxy(entry: ProxyEntry) -> HAProxy:
     return HAProxy(name=entry.name, socket=entry.socket, deadline_s=entry.deadline)
+
+
+def _balancer(manifest: Manifest) -> HAProxyBalancer | None:
+    """What splits the traffic between the slots of the service that is delivered."""
+    entry, proxy = manifest.delivery, manifest.proxy
+    if entry is None or proxy is None:
+        return None
+    instances = next((one.instances for one in manifest.services if one.name == entry.service), ())
+    return HAProxyBalancer(
+        proxy=_haproxy(proxy),
+        backend=entry.backend or next(iter(proxy.backends), entry.service),
+        slots=[*(one.name for one in instances), *(one.name for one in entry.spare)],
+        state_file=entry.state_file,
+    )
 
 
 def _logs(manifest: Manifest) -> dict[str, tuple[Path, Format]]:
