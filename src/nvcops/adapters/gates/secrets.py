@@ -1,0 +1,61 @@
+"""Secrets: what looks like a password, a key or a token in any file of a release; detect-secrets looks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from nvcops.adapters.gates.asked import SEEDED, Asked, CannotTell, files_below, read_json
+from nvcops.adapters.gates.process import run, tool
+from nvcops.adapters.releases.contents import ABOUT, SBOM
+from nvcops.core.gates import GateLine, GateReport, judged
+
+# Digests of the lock are no secrets. A release does not excuse itself by a comment: what is accepted stands in the
+# manifest, by its hash.
+_FLAGS = (
+    "--all-files",
+    "--no-verify",
+    "--exclude-lines=--hash=sha256:[0-9a-f]{64}",
+    "--disable-filter=detect_secrets.filters.allowlist.is_line_allowlisted",
+    "--disable-filter=detect_secrets.filters.heuristic.is_lock_file",
+)
+_DIGESTS = (ABOUT, SBOM)  # they are made of digests, and their own digests are signed
+_ENTROPY = "High Entropy String"
+
+
+def judge(asked: Asked) -> GateReport:
+    """Scan all files. `accepted` lists the hashes of what a person looked at and found to be no secret."""
+    scanner = tool(asked, "detect-secrets")
+    files = sum(1 for _ in files_below(asked.folder))
+    ended = run([scanner, "-C", str(asked.folder), "scan", *_FLAGS, "."], work=asked.work, folder=asked.folder)
+    if ended.code:
+        raise CannotTell(f"detect-secrets ended with {ended.code}: {ended.said}")
+    said = read_json(ended.output.encode(), "what detect-secrets said")
+    accepted = {word.lower() for word in asked.words("accepted")}
+    try:
+        lines = [line for found in said["results"].values() for one in found if (line := _line(one, accepted))]
+        tool_said = f"detect-secrets {said['version']}"
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise CannotTell(f"detect-secrets left out what it must say: {str(error)[:100]}") from error
+    return judged(lines, files, "files", tool=tool_said)
+
+
+def _line(found: dict[str, Any], accepted: set[str]) -> GateLine | None:
+    file, digest = str(found["filename"]), str(found["hashed_secret"])
+    kind = str(found["type"])
+    if digest.lower() in accepted or (file.removeprefix("./") in _DIGESTS and kind.endswith(_ENTROPY)):
+        return None
+    text = f"{kind}, in {file} (hash {digest})"  # never the secret itself
+    return GateLine(rule=kind, text=text, file=file, line=int(found["line_number"]))
+
+
+def seed(asked: Asked) -> Asked:
+    """A release with a private key in a file that is called after the fault."""
+    folder = Path(asked.work) / "seeded"
+    folder.mkdir(parents=True, exist_ok=True)
+    begin = "-----BEGIN {} PRIVATE KEY-----".format("RSA")  # in two parts: this very file holds no secret
+    (folder / f"{SEEDED}.pem").write_text(f"{begin}\nMIIEpAIBAAKCAQEA\n", encoding="utf-8")
+    (folder / "good.py").write_text("VALUE = 1\n", encoding="utf-8")
+    return msgspec.structs.replace(asked, release=str(folder))

@@ -1,0 +1,122 @@
+"""Vulnerabilities: pip-audit over the whole lock. What it skipped or could not ask about has not been looked at.
+
+It says "no known vulnerabilities" of packages that it did not look at: the audited ones are counted, name by name.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from packaging.utils import canonicalize_name
+from packaging.version import InvalidVersion, Version
+
+from nvcops.adapters.gates.advisories import read_advisories, seeded_advisory, serving
+from nvcops.adapters.gates.asked import SEEDED, Asked, CannotTell, read_json
+from nvcops.adapters.gates.made import lock_of, seeded_folder
+from nvcops.adapters.gates.process import run, tool
+from nvcops.adapters.releases.contents import LOCK
+from nvcops.adapters.releases.lock import Locked
+from nvcops.core.gates import GateLine, GateReport, judged
+
+_FLAGS = ("--strict", "--disable-pip", "--no-deps", "--format", "json", "--progress-spinner", "off", "--desc=off")
+_KNOWN_BAD = "jinja2"  # in the control's version it has had advisories in every database for years
+_IGNORED = re.compile(r"([A-Za-z0-9._-]+) until (\d{4}-\d{2}-\d{2})")
+
+
+def judge(asked: Asked) -> GateReport:
+    """Audit the lock, against PyPI's advisories, those of `service`, or those of the file `advisories`."""
+    auditor, lock = tool(asked, "pip-audit"), lock_of(asked.folder)
+    ignored = _ignored(asked)
+    file = asked.options.get("advisories")
+    records = read_advisories(Path(file), asked.now, asked.seconds("max_age", "7 d")) if file else None
+    if records is not None and asked.seeded:
+        records = [*records, seeded_advisory(SEEDED)]
+    with serving(records) if records is not None else nullcontext("") as url:
+        service = ("--service", "osv", "--osv-url", url) if url else ("--service", asked.options.get("service", "pypi"))
+        argv = [auditor, "-r", str(_pins(asked, lock)), *_FLAGS, *service, "--timeout", "10"]
+        argv += ["--cache-dir", f"{asked.work}/cache"]
+        quiet = {"NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"} if url else {}
+        ended = run(argv, work=asked.work, environment=quiet)
+    if ended.code not in (0, 1) or not ended.output.strip():
+        raise CannotTell(f"pip-audit could not look at everything: {ended.said}")
+    lines = read_audit(ended.output.encode(), lock, ignored)
+    if (ended.code == 1) < bool(lines):
+        raise CannotTell("pip-audit ended with 0, and its report has vulnerabilities")
+    return judged(lines, len(lock), "distributions", tool="pip-audit")
+
+
+def read_audit(data: bytes, lock: dict[str, Locked], ignored: set[str]) -> list[GateLine]:
+    """The vulnerabilities in a report.
+
+    Raises:
+        CannotTell: it is none, or not every distribution of the lock was audited in its version.
+    """
+    report = read_json(data, "what pip-audit said")
+    lines: list[GateLine] = []
+    audited: dict[str, str] = {}
+    try:
+        for one in report["dependencies"]:
+            if "skip_reason" in one:
+                raise CannotTell(f"pip-audit skipped {one['name']}: {str(one['skip_reason'])[:100]}")
+            name = canonicalize_name(str(one["name"]))
+            audited[name] = str(one["version"])
+            lines += [_line(name, audited[name], found) for found in one["vulns"] if not ids_of(found) & ignored]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise CannotTell(f"pip-audit left out what it must say: {str(error)[:100]}") from error
+    missing = [name for name, locked in lock.items() if not _same(audited.get(name), locked.version)]
+    if missing:
+        raise CannotTell(f"pip-audit audited {len(lock) - len(missing)} of {len(lock)}, and not {missing[0]}")
+    return lines
+
+
+def _pins(asked: Asked, lock: dict[str, Locked]) -> Path:
+    """All of the lock without hashes and markers: what another host would install is audited too."""
+    path = Path(asked.work) / "audited.txt"
+    path.write_text("".join(f"{name}=={locked.version}\n" for name, locked in lock.items()), encoding="utf-8")
+    return path
+
+
+def ids_of(found: dict[str, Any]) -> set[str]:
+    """A vulnerability's names in all databases."""
+    return {str(found["id"]), *(str(alias) for alias in found.get("aliases", []))}
+
+
+def _same(audited: str | None, pinned: str) -> bool:
+    try:
+        return audited is not None and Version(audited) == Version(pinned)
+    except InvalidVersion:
+        return audited == pinned
+
+
+def _line(name: str, version: str, found: dict[str, Any]) -> GateLine:
+    fixed = ", ".join(str(one) for one in found.get("fix_versions", []))
+    text = f"{name} {version}: {found['id']}, " + (f"fixed in {fixed}" if fixed else "not fixed yet")
+    return GateLine(rule=str(found["id"]), text=text, file=LOCK)
+
+
+def _ignored(asked: Asked) -> set[str]:
+    """What somebody accepted until a day, which is the first on which it counts again."""
+    found = set()
+    for word in asked.words("ignore"):
+        match = _IGNORED.fullmatch(word)
+        if match is None:
+            raise CannotTell(f"the option ignore says {word!r}: write ID until YYYY-MM-DD")
+        try:
+            if asked.now.date() < dt.date.fromisoformat(match[2]):
+                found.add(match[1])
+        except ValueError as error:
+            raise CannotTell(f"the option ignore says {word!r}: there is no such day") from error
+    return found
+
+
+def seed(asked: Asked) -> Asked:
+    """A lock with a package that every database knows; with a file of advisories, one that it is told of besides."""
+    name = SEEDED if asked.options.get("advisories") else _KNOWN_BAD
+    folder = seeded_folder(asked, (name,))
+    options = {key: value for key, value in asked.options.items() if key != "ignore"}
+    return msgspec.structs.replace(asked, release=str(folder), options=options)
