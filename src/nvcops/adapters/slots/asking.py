@@ -14,18 +14,23 @@ from importlib.resources import files
 from typing import IO, Any, Protocol
 
 from nvcops.adapters.backup.tools import last_words
-from nvcops.adapters.slots.on_host import MARK
+from nvcops.adapters.slots.on_host.conversation import MARK
 from nvcops.core.errors import DeadlineExceeded, LockHeld, NvcopsError, Refused, StateError, Unreachable
 
 QUICK_S = 30.0
 _GRACE_S = 5.0  # a host that keeps a deadline itself is given so much longer to say so
 _SSH_FAILED = 255
 _NO_PROGRAM = (126, 127)
-# The source comes first, so that what follows it on standard input is for the program itself.
-_BOOTSTRAP = (
-    "import sys; n = int(sys.argv[1]); "
-    "exec(compile(sys.stdin.buffer.read(n), 'on_host', 'exec'), {'__name__': '__main__'})"
-)
+_PACKAGE = "nvcops.adapters.slots.on_host"
+_MODULES = ("basis", "environments", "releases", "conversation")  # each after those that it imports
+# The modules come first, so that what follows them on standard input is for the verb itself.
+_BOOTSTRAP = """\
+import json, sys, types
+for name, source in json.loads(sys.stdin.buffer.read(int(sys.argv[1]))):
+    module = sys.modules[name] = types.ModuleType(name)
+    exec(compile(source, name, "exec"), module.__dict__)
+module.main(sys.stdin.buffer)
+"""
 
 
 class Host(Protocol):
@@ -147,7 +152,9 @@ def _line(stream: IO[bytes], within_s: float) -> bytes | None:
 
 @cache
 def _source() -> bytes:
-    return (files("nvcops.adapters.slots") / "on_host.py").read_bytes()
+    folder = files(_PACKAGE)
+    modules = [(f"{_PACKAGE}.{name}", (folder / f"{name}.py").read_text(encoding="utf-8")) for name in _MODULES]
+    return json.dumps(modules).encode()
 
 
 def _words(host: Host) -> list[str]:
