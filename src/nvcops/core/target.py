@@ -20,6 +20,7 @@ from nvcops.core.clones import Clones
 from nvcops.core.cluster import Cluster, Control
 from nvcops.core.errors import TargetError
 from nvcops.core.files import PlatformFiles
+from nvcops.core.gates import Gates
 from nvcops.core.manifest import Manifest
 from nvcops.core.queries import Rows
 from nvcops.core.records import Records
@@ -402,6 +403,7 @@ class Target:
     restores: Restores | None = None
     clones: Clones | None = None
     releases: Releases | None = None
+    gates: Gates | None = None
     slots: Slots | None = None
     balancer: Balancer | None = None
     looks: Looks | None = None

@@ -163,9 +163,40 @@ def controlled(
     )
 
 
-def gate_finding(gate: Gate, report: GateReport) -> Finding:
-    """What a gate said, as a line of the run's report."""
-    return GATE.finding(report.verdict.verdict, report.sentence, subject=gate.name)
+def before_finding(why: str, stage: str) -> Finding:
+    """Why no gate of a stage was asked."""
+    return BEFORE.finding(Verdict.CRITICAL, why, subject=stage)
+
+
+def gate_findings(stage: Stage, reports: Mapping[str, GateReport], controls: Mapping[str, str]) -> list[Finding]:
+    """What each gate said, and which of them do not count."""
+    lines = []
+    for gate in stage.gates:
+        report = reports.get(gate.name)
+        if report is None:
+            lines.append(GATE.unknown("it was not asked", subject=gate.name))
+        else:
+            lines.append(GATE.finding(report.verdict.verdict, report.sentence, subject=gate.name))
+        if why := controls.get(gate.name):
+            lines.append(CONTROL.unknown(why, subject=key_of(stage.name, gate.name)))
+    return lines
+
+
+def admission_finding(judgement: Judgement, kept: Admission | None, run: str, what: str) -> Finding:
+    """Whether a run admitted what it was asked about, as read back; `what` names release and stage.
+
+    >>> kept = Admission(id="dev/ab", stage="dev", digest="ab", time=dt.datetime.now(dt.UTC), by="omar", run="r1")
+    >>> passed = Judgement(verdict=GateVerdict.PASS)
+    >>> [admission_finding(passed, one, "r1", "bank 1 to dev").verdict.name for one in (kept, None)]
+    ['OK', 'UNKNOWN']
+    >>> admission_finding(Judgement(verdict=GateVerdict.REFUSED, why="lint: bad"), None, "r1", "bank 1 to dev").observed
+    'lint: bad'
+    """
+    if judgement.verdict is not GateVerdict.PASS:
+        return ADMITTED.finding(judgement.verdict.verdict, judgement.why, subject=what)
+    if kept is None or kept.run != run:
+        return ADMITTED.unknown("every gate let it pass, and its admission cannot be read back", subject=what)
+    return ADMITTED.finding(Verdict.OK, f"admitted by {len(kept.gates)} gates", subject=what)
 
 
 def control_finding(stage: Stage, gate: Gate, control: GateControl | None, now: dt.datetime) -> Finding:

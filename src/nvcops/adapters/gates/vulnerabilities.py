@@ -23,7 +23,7 @@ from nvcops.adapters.releases.contents import LOCK
 from nvcops.adapters.releases.lock import Locked
 from nvcops.core.gates import GateLine, GateReport, judged
 
-_FLAGS = ("--strict", "--disable-pip", "--no-deps", "--format", "json", "--progress-spinner", "off", "--desc=off")
+_FLAGS = ("--strict", "--disable-pip", "--no-deps", "--format=json", "--progress-spinner=off", "--desc=off")
 _KNOWN_BAD = "jinja2"  # in the control's version it has had advisories in every database for years
 _IGNORED = re.compile(r"([A-Za-z0-9._-]+) until (\d{4}-\d{2}-\d{2})")
 
@@ -37,9 +37,13 @@ def judge(asked: Asked) -> GateReport:
     if records is not None and asked.seeded:
         records = [*records, seeded_advisory(SEEDED)]
     with serving(records) if records is not None else nullcontext("") as url:
-        service = ("--service", "osv", "--osv-url", url) if url else ("--service", asked.options.get("service", "pypi"))
-        argv = [auditor, "-r", str(_pins(asked, lock)), *_FLAGS, *service, "--timeout", "10"]
-        argv += ["--cache-dir", f"{asked.work}/cache"]
+        service = (
+            ["--vulnerability-service=osv", f"--osv-url={url}"]
+            if url
+            else [f"--vulnerability-service={asked.options.get('service', 'pypi')}"]
+        )
+        argv = [auditor, "-r", str(_pins(asked, lock)), *_FLAGS, *service, "--timeout=10"]
+        argv.append(f"--cache-dir={asked.work}/cache")
         quiet = {"NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"} if url else {}
         ended = run(argv, work=asked.work, environment=quiet)
     if ended.code not in (0, 1) or not ended.output.strip():
