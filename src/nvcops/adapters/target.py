@@ -16,6 +16,7 @@ from nvcops.adapters.backup.restores import open_restores
 from nvcops.adapters.clients import JournalledClients
 from nvcops.adapters.clones.clones import open_clones
 from nvcops.adapters.files import secret
+from nvcops.adapters.gates.runner import open_gates
 from nvcops.adapters.git import GitCheckout
 from nvcops.adapters.guard import GuardedPatroni
 from nvcops.adapters.haproxy import HAProxy
@@ -74,6 +75,7 @@ def connect(manifest: Manifest) -> Target:
         releases=releases,
         slots=open_slots(manifest, control=control, releases=releases, services=services) if releases else None,
         balancer=_balancer(manifest),
+        gates=open_gates(manifest),
         upkeep=open_upkeep(manifest, cluster) if manifest.database and manifest.database.upkeep else None,
         cluster=cluster,
         statements=_statements(manifest, database) if database else None,

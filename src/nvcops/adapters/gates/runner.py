@@ -22,9 +22,12 @@ import msgspec
 from nvcops.adapters.backup.tools import last_words
 from nvcops.adapters.gates.asked import Asked, Ran
 from nvcops.adapters.gates.process import dies_with_us
+from nvcops.adapters.releases.store import open_releases
+from nvcops.adapters.runs.history import RunJournal
 from nvcops.core import progress
 from nvcops.core.errors import NvcopsError, StateError
 from nvcops.core.gates import LINES_MAX, GateReport, GateVerdict, Subject, unknown
+from nvcops.core.manifest import Manifest
 from nvcops.core.manifest.delivery import Gate
 from nvcops.core.releases import Release, Releases
 from nvcops.core.runs import RunRecord
@@ -152,6 +155,19 @@ class GateRunner:
         if self.runs is None:
             raise StateError("no runs are kept here, so nothing is evidence of anything")
         return tuple(newest(name, self.runs.last(name, _RUNS_READ)) for name in gate.options)
+
+
+def open_gates(manifest: Manifest) -> GateRunner | None:
+    """The gates of a platform; None where nothing is delivered."""
+    entry = manifest.delivery
+    if entry is None:
+        return None
+    return GateRunner(
+        folder=manifest.platform.state / "gates",
+        releases=open_releases(manifest),
+        runs=RunJournal(manifest),
+        environments=entry.environments,
+    )
 
 
 def newest(procedure: str, runs: list[RunRecord]) -> Ran:
