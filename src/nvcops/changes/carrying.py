@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
+
 from nvcops.changes.executing import Ended, begun, finished
 from nvcops.changes.lifecycle import number_of
 from nvcops.changes.looking import Found, Way, Wish, looked_for
@@ -19,7 +21,14 @@ from nvcops.core.errors import NotAllowed
 from nvcops.core.runs import Run, Signed
 from nvcops.core.target import Target
 
-__all__ = ["Ended", "carry", "done", "ended_by", "number_of"]
+__all__ = ["Carried", "Ended", "Wish", "carry", "done", "ended_by", "number_of", "under"]
+
+
+class Carried(msgspec.Struct, frozen=True):
+    """The number of the change (0: none), and who approved it."""
+
+    number: int
+    approved: str = ""
 
 
 def carry(  # noqa: PLR0913 - what a change is
@@ -59,15 +68,21 @@ def carry(  # noqa: PLR0913 - what a change is
         category=category,
         asks=bool(step),
     )
+    return under(run, target, wish, step).number
+
+
+def under(run: Run, target: Target, wish: Wish, step: str = "") -> Carried:
+    """The same, with who approved it; raises as `carry` does. `wish.asks` where there is a `step`."""
     found = run.read(looked_for, target, run.id, run.started, wish)
     if found.way is Way.REFUSED:
         raise NotAllowed(found.why, hint=found.hint)
     signed = Signed("", "", run.started)
     if step and found.way in (Way.ASKED, Way.FREE):
-        signed = run.approve(step, title)
+        signed = run.approve(step, wish.title)
+    by = signed.person or found.approved
     if found.way is Way.FREE:
-        return 0
-    return run.step(_begins(found), begun, target, run.id, wish, found, signed) or 0
+        return Carried(0, by)
+    return Carried(run.step(_begins(found), begun, target, run.id, wish, found, signed) or 0, by)
 
 
 def ended_by(findings: Sequence[Finding]) -> Ended:

@@ -50,6 +50,7 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
     hint: str = ""
     number: int = 0
     standard: str = ""
+    approved: str = ""
     procedure: str = ""
     requester: str = ""
     requester_key: str = ""
@@ -82,7 +83,8 @@ def _looked_for(target: Target, run: str, started: dt.datetime, wish: Wish, foun
     if wish.number:
         why, hint = _of_named(target, wish, named, (found.requester, found.requester_key, found.procedure))
         way = Way.REFUSED if why else Way.NAMED
-        return msgspec.structs.replace(found, way=way, why=why, hint=hint, number=wish.number)
+        approved = ", ".join(one.person for one in named.approved_by) if named else ""
+        return msgspec.structs.replace(found, way=way, why=why, hint=hint, number=wish.number, approved=approved)
     if not target.manifest.changes.required:
         return msgspec.structs.replace(found, way=Way.FREE)
     asked = measuring.Asked(

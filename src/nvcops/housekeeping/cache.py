@@ -7,7 +7,9 @@ from typing import Any
 
 import msgspec
 
+from nvcops.changes import carrying
 from nvcops.core.caches import Cache, Held, Keyspace, Pace, Sweep
+from nvcops.core.changes import ChangeKind
 from nvcops.core.checks import Check, Finding, Verdict
 from nvcops.core.errors import TargetError, UsageError
 from nvcops.core.manifest import CacheNamespace, Limits, Manifest
@@ -262,7 +264,7 @@ def cache_clean_up(  # noqa: D417 - its Args are the script's flags
 
 @procedure("cache-flush", lock="cache", approval=True, maintenance=True, needs=["cache"])
 def cache_flush(  # noqa: D417 - its Args are the script's flags
-    run: Run, target: Target, *, namespace: str = "", rate: int = 5_000, reason: str = ""
+    run: Run, target: Target, *, namespace: str = "", rate: int = 5_000, reason: str = "", change: str = ""
 ) -> None:
     """Remove a namespace's keys that are not disposable, when a second person has approved what that does to customers.
 
@@ -270,17 +272,17 @@ def cache_flush(  # noqa: D417 - its Args are the script's flags
         namespace: which of [cache] namespaces; "all": everything that lies in the cache
         rate: keys looked at in a second
         reason: why, in words that the second person can judge
+        change: the approved change under which that is done, like C-17; without it a second person is asked
     """
     if not reason.strip():
         raise UsageError("why must they go?", hint='--reason "TEXT"')
     chosen = the_namespace(target.manifest, namespace)
     paced(rate)
     before = run.read(below, target, chosen.pattern, others(target.manifest, chosen))
-    run.approve(
-        "flush",
-        f"Remove {chosen.name} ({chosen.about or chosen.pattern}), about {before.keys:,} keys: {reason.strip()}",
-    )
-    _clean(run, target, chosen, rate)
+    title = f"Remove {chosen.name} ({chosen.about or chosen.pattern}), about {before.keys:,} keys: {reason.strip()}"
+    given = carrying.number_of(change)
+    number = carrying.carry(run, target, ChangeKind.MAINTENANCE, title, number=given, step="flush")
+    _clean(run, target, chosen, rate, number)
 
 
 def the_namespace(manifest: Manifest, name: str) -> CacheNamespace:
@@ -313,13 +315,15 @@ def paced(rate: int) -> None:
         raise UsageError(f"{rate} keys a second is no pace", hint=f"1 to {_RATE_MAX:,}")
 
 
-def _clean(run: Run, target: Target, namespace: CacheNamespace, rate: int) -> None:
+def _clean(run: Run, target: Target, namespace: CacheNamespace, rate: int, change: int = 0) -> None:
     paced(rate)
     spared = others(target.manifest, namespace)
     before = run.read(below, target, namespace.pattern, spared)
     swept = run.step(f"remove {namespace.name}: {before.keys:,} keys", sweep, target, namespace.pattern, spared, rate)
     after = run.read(below, target, namespace.pattern, spared)
-    run.conclude(swept_findings(namespace.name, before, swept, after))
+    lines = swept_findings(namespace.name, before, swept, after)
+    carrying.done(run, target, change, carrying.ended_by(lines))
+    run.conclude(lines)
 
 
 @conduct(deadline="2 min", idempotent=True)

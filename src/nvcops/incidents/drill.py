@@ -12,6 +12,8 @@ from collections.abc import Callable
 
 import msgspec
 
+from nvcops.changes import carrying
+from nvcops.core.changes import ChangeKind
 from nvcops.core.checks import Check, Finding, Verdict
 from nvcops.core.errors import NvcopsError, StepFailed, UsageError
 from nvcops.core.incidents import Incident, Severity
@@ -271,10 +273,14 @@ def incident_drill(  # noqa: D417 - its Args are the script's flags
     if before.trouble or before.going_on:
         run.conclude([READY.unknown(f"not begun: {before.trouble or '; '.join(before.going_on)}")])
         return
-    approved = run.approve("drill", words(kind, part)).person if target.manifest.incidents.change_for_drills else ""
+    change = carrying.Carried(0)
+    if target.manifest.incidents.change_for_drills:
+        wish = carrying.Wish(kind=ChangeKind.MAINTENANCE, title=words(kind, part), asks=True)
+        change = carrying.under(run, target, wish, "drill")
     if kind != SYNTHETIC:  # its one alert says itself that it is a drill's; what is real meanwhile stays real
-        run.step("announce the drill", announce, target, run.id, approved)
+        run.step("announce the drill", announce, target, run.id, change.approved)
     done, troubles = _carried_out(run, target, kind, part)
+    carrying.done(run, target, change.number, carrying.ended_by(troubles))
     if done is None:
         run.conclude(troubles or [READY.finding(Verdict.OK, words(kind, part))], summary="nothing was done")
         return

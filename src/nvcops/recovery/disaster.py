@@ -12,6 +12,7 @@ from typing import ParamSpec, TypeVar
 
 import msgspec
 
+from nvcops.changes import carrying
 from nvcops.core.backups import RestoreTarget
 from nvcops.core.checks import Check, Finding, Verdict
 from nvcops.core.errors import DeadlineExceeded, StepFailed, TargetError
@@ -26,6 +27,7 @@ from nvcops.recovery import files, proof, restore
 from nvcops.recovery.backup import database_backup
 from nvcops.recovery.damage import Backed, Damage, FilesLost, Service
 from nvcops.recovery.forecast import Forecast, RestoreHistory, learn, restore_history
+from nvcops.recovery.under import replacing
 
 _START_S = 30.0
 P = ParamSpec("P")
@@ -287,12 +289,13 @@ def disaster_recovery(  # noqa: D417 - its Args are the script's flags
     backed = run.read(facts.backed, target)
     forecast = _forecast(run.read(restore_history, target), plan) if plan else None
     gone = run.read(facts.files_lost, target, backed.point)
-    approved = run.approve("recover", plan_in_words(before, plan, forecast, backed, gone))
+    change = replacing(run, target, plan_in_words(before, plan, forecast, backed, gone), "recover")
     _bring_files(going, target, gone, run.id)
     proven: Verification | None = None
     if plan is not None and forecast is not None:
         proven = _restored(run, going, target, plan, forecast)
         if proven is not None and not proof.sound(proven):
+            carrying.done(run, target, change.number, carrying.Ended.FAILED, "the backup is not sound")
             story = Story(before=before, after=before, plan=plan, proof=proven, steps=tuple(going.took))
             summed_up = (
                 f"{plan.backup} is not sound: it was not put in place. What was stopped for it is stopped still."
@@ -314,9 +317,11 @@ def disaster_recovery(  # noqa: D417 - its Args are the script's flags
         service=seen,
         backed=run.read(facts.backed, target),
         files=run.read(facts.files_lost, target, backed.point),
-        approved=approved.person,
+        approved=change.approved,
     )
-    run.conclude(findings(story, target.manifest.limits), summary=summary(story))
+    lines = findings(story, target.manifest.limits)
+    carrying.done(run, target, change.number, carrying.ended_by(lines))
+    run.conclude(lines, summary=summary(story))
 
 
 def _tried(going: _Going, target: Target) -> str:

@@ -9,9 +9,11 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
+from nvcops.changes import carrying
 from nvcops.core import schedule
 from nvcops.core.backups import Entry, Kind
 from nvcops.core.catalogue import present
+from nvcops.core.changes import ChangeKind
 from nvcops.core.checks import Check, Finding, Verdict
 from nvcops.core.errors import NotFoundError, UsageError
 from nvcops.core.files import Differences, FileChange, FilesKept, PlatformFiles
@@ -258,7 +260,7 @@ def log_backup(run: Run, target: Target) -> None:
     "restore-config", script="restore_config.sh", lock="files", approval=True, approval_unless="into", needs=["backups"]
 )
 def restore_config(  # noqa: D417 - its Args are the script's flags
-    run: Run, target: Target, *, date: str = "", into: str = ""
+    run: Run, target: Target, *, date: str = "", into: str = "", change: str = ""
 ) -> None:
     """Put the configuration back as it was on a date, all of it or nothing; the difference is shown first.
 
@@ -268,6 +270,7 @@ def restore_config(  # noqa: D417 - its Args are the script's flags
     Args:
         date: as of when, like 2026-11-20 or "2026-11-20 14:30": the newest backup of the configuration by then
         into: write it into this folder instead, which is empty or new; live files stay as they are
+        change: the approved change under which that is done, like C-17; without it a second person is asked
     """
     zone = ZoneInfo(target.manifest.platform.time_zone)
     if not date:
@@ -281,13 +284,16 @@ def restore_config(  # noqa: D417 - its Args are the script's flags
         run.conclude([RESTORED.finding(verdict, told, subject=chosen.id)])
         return
     found = run.read(differences, target, chosen.id)
-    begun = None
+    begun, number = None, 0
     if found.changes:
-        run.approve("restore-config", f"Configuration as of {when}: {in_short(found.changes)}")
+        asked = f"Configuration as of {when}: {in_short(found.changes)}"
+        given = carrying.number_of(change)
+        number = carrying.carry(run, target, ChangeKind.SETTING, asked, number=given, step="restore-config")
         title = f"put {len(found.changes)} paths back as of {when}"
         begun = run.step(title, put_back, target, chosen.id, found.live, run.id)
     after = run.read(differences, target, chosen.id)
     restored = restored_findings(chosen.id, after.files, after.changes, begun=begun is not None)
+    carrying.done(run, target, number, carrying.ended_by(restored))
     run.conclude([*restored, *difference_findings(found)])
 
 

@@ -16,7 +16,9 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
+from nvcops.changes import carrying
 from nvcops.core.backups import Entry, RestoreFigures, RestoreTarget
+from nvcops.core.changes import ChangeKind
 from nvcops.core.checks import Check, Finding, Verdict, worst
 from nvcops.core.errors import DeadlineExceeded, NotFoundError, StepFailed, TargetError, UsageError
 from nvcops.core.manifest import DatabaseEntry
@@ -28,6 +30,7 @@ from nvcops.core.units import Bytes
 from nvcops.recovery import proof
 from nvcops.recovery.forecast import Forecast, learn, restore_history
 from nvcops.recovery.standing import backups_of, no_backups
+from nvcops.recovery.under import replacing
 
 # --- Facts ---
 
@@ -260,7 +263,14 @@ def release(target: Target, run: str) -> None:
     needs=["backups"],
 )
 def restore_database(  # noqa: D417 - its Args are the script's flags
-    run: Run, target: Target, *, backup_id: str = "newest", to: str = "", into: str = "", in_place: bool = False
+    run: Run,
+    target: Target,
+    *,
+    backup_id: str = "newest",
+    to: str = "",
+    into: str = "",
+    in_place: bool = False,
+    change: str = "",
 ) -> None:
     """Restore the database from a backup, to any point in time since, and prove that it is whole.
 
@@ -272,20 +282,23 @@ def restore_database(  # noqa: D417 - its Args are the script's flags
         to: the point: a time, an LSN, or a restore point's name; without it the end of the transaction log
         into: the folder for the restored data, empty or not there yet
         in_place: replace the live data, after a second person approved it
+        change: the approved change under which that is done, like C-17; without it a second person is asked
     """
     purpose = purpose_of(into, in_place=in_place)
     wish = read_target(to, target.manifest.platform.time_zone)
     plan = run.read(restore_plan, target, run.id, backup_id, wish, purpose, into)
     history = run.read(restore_history, target)
     forecast = learn(history.figures, history.speed).forecast(plan.bytes, plan.wal_bytes)
-    if purpose is Purpose.IN_PLACE:
-        run.approve("restore-in-place", f"Replace the live data: {proof.plan_sentence(plan, forecast)}")
+    title = f"Replace the live data: {proof.plan_sentence(plan, forecast)}"
+    number = replacing(run, target, title, "restore-in-place", change).number if in_place else 0
     run.step("tidy up after runs that were killed", tidy, target, run.id)
     try:
         findings = _restored(run, target, plan, forecast)
     except StepFailed:
         _rolled_back(run, target, plan)
+        carrying.done(run, target, number, carrying.Ended.ROLLED_BACK)
         raise
+    carrying.done(run, target, number, carrying.ended_by(findings))
     where = f" in {plan.into_path}" if worst(f.verdict for f in findings) is not Verdict.CRITICAL else ""
     summary = f"Restored{where}: {proof.plan_sentence(plan, forecast)}."
     run.conclude([proof.plan_finding(plan, forecast), *findings], summary=summary)
@@ -377,9 +390,10 @@ def release_old_data(  # noqa: D417 - its Args are the script's flags
     kept = [old for old in run.read(old_data, target) if of in ("", old.run)]
     if of and not kept:
         raise NotFoundError(f"{of} put no data aside that are still there", hint="nvcops show has the run")
-    if kept:
-        run.approve("release-old-data", "Remove for good: " + ", ".join(f"{o.folder} ({Bytes(o.bytes)})" for o in kept))
+    title, step = "Remove for good: " + ", ".join(f"{o.folder} ({Bytes(o.bytes)})" for o in kept), "release-old-data"
+    number = carrying.carry(run, target, ChangeKind.MAINTENANCE, title, step=step) if kept else 0
     for old in kept:
         run.step(f"remove {old.folder}", release, target, old.run)
     left = aside_findings(run.read(old_data, target))
+    carrying.done(run, target, number, carrying.ended_by(left))
     run.conclude(left or [ASIDE.finding(Verdict.OK, "nothing is kept aside")])

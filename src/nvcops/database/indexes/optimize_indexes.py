@@ -6,6 +6,8 @@ import datetime as dt
 
 import msgspec
 
+from nvcops.changes import carrying
+from nvcops.core.changes import ChangeKind
 from nvcops.core.checks import Check, Finding, Verdict
 from nvcops.core.clones import Copied
 from nvcops.core.errors import NvcopsError, UsageError
@@ -172,7 +174,7 @@ def asking(seen: Found) -> str:
     needs=["backups"],
 )
 def optimize_indexes(  # noqa: D417 - its Args are the script's flags
-    run: Run, target: Target, *, budget: str = "", apply: bool = False, remove_unused: bool = False
+    run: Run, target: Target, *, budget: str = "", apply: bool = False, remove_unused: bool = False, change: str = ""
 ) -> None:
     """Find the indexes that the last week's statements lack, and prove them on a restored copy.
 
@@ -186,6 +188,7 @@ def optimize_indexes(  # noqa: D417 - its Args are the script's flags
         budget: bytes that new indexes may take together ("500 MiB"); left out: [database.upkeep] index_budget
         apply: make and remove what was proven, watch it, and take it back when a statement gets slower
         remove_unused: look for indexes that are the same again, or that no server uses
+        change: the approved change under which that is done, like C-17; without it a second person is asked
     """
     bytes_max = budget_of(budget, target.manifest)
     if apply:
@@ -206,10 +209,14 @@ def optimize_indexes(  # noqa: D417 - its Args are the script's flags
         return
     lines = advice_findings(seen.advice) + (removal_findings(seen.removal) if remove_unused else [])
     if apply and (what := asking(seen)):
-        run.approve("indexes", f"On the live database: {what}")
+        title = f"On the live database: {what}"
+        given = carrying.number_of(change)
+        number = carrying.carry(run, target, ChangeKind.INDEX, title, number=given, step="indexes")
         wanted = (MISSING.name, SUPERFLUOUS.name)
         lines = [line for line in lines if line.check not in wanted or line.verdict is Verdict.OK]
-        lines += applied(run, target, [one.index for one in seen.advice.kept], seen.removal.superfluous, seen.touched)
+        done = applied(run, target, [one.index for one in seen.advice.kept], seen.removal.superfluous, seen.touched)
+        carrying.done(run, target, number, carrying.ended_by(done))
+        lines += done
     run.conclude([workload_finding(asks.workload, seen.advice), *lines], summary=_summary(seen, copy))
 
 

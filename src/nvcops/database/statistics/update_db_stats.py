@@ -8,6 +8,8 @@ from collections.abc import Sequence
 
 import msgspec
 
+from nvcops.changes import carrying
+from nvcops.core.changes import ChangeKind
 from nvcops.core.checks import Check, Finding, Verdict
 from nvcops.core.errors import NvcopsError, StepFailed, TargetError
 from nvcops.core.procedures import procedure
@@ -185,7 +187,7 @@ def summary(seen: Examined, made: Sequence[Made]) -> str:
     needs=["backups", "database.upkeep"],
 )
 def update_db_stats(  # noqa: D417 - its Args are the script's flags
-    run: Run, target: Target, *, apply: bool = False
+    run: Run, target: Target, *, apply: bool = False, change: str = ""
 ) -> None:
     """Find columns whose estimates real rows contradict, prove on a copy what mends them, and update the statistics.
 
@@ -196,6 +198,7 @@ def update_db_stats(  # noqa: D417 - its Args are the script's flags
 
     Args:
         apply: make the changes that stay too, once they are approved
+        change: the approved change under which that is done, like C-17; without it a second person is asked
     """
     asks = run.read(asked, target, run.started - _WEEK, run.started)
     if asks.workload is None or not asks.workload.statements:
@@ -208,11 +211,15 @@ def update_db_stats(  # noqa: D417 - its Args are the script's flags
     seen = run.read(compared, target, run.id, asks.workload)
     run.step("throw the copy away", discarded, target, run.id)
     chosen = fixes(seen)
-    staying = [fix for fix in chosen if fix.asks]
+    staying, number = [fix for fix in chosen if fix.asks], 0
     if staying and apply:
-        run.approve("statistics", f"change the planner's statistics: {'; '.join(fix.title for fix in staying)}")
+        title = f"change the planner's statistics: {'; '.join(fix.title for fix in staying)}"
+        given = carrying.number_of(change)
+        number = carrying.carry(run, target, ChangeKind.SETTING, title, number=given, step="statistics")
     made = [_made(run, target, fix) for fix in chosen if apply or not fix.asks]
-    run.conclude(findings_of(seen, made), summary=summary(seen, made))
+    lines = findings_of(seen, made)
+    carrying.done(run, target, number, carrying.ended_by(lines))
+    run.conclude(lines, summary=summary(seen, made))
 
 
 def _made(run: Run, target: Target, fix: Fix) -> Made:

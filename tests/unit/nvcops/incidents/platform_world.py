@@ -19,7 +19,7 @@ from nvcops.core.errors import StepFailed, Unreachable
 from nvcops.core.manifest import Manifest
 from nvcops.core.runs import RunRecord, Signed
 from nvcops.core.schedule import Due
-from nvcops.core.target import Change, Commit, Increase, LogEvent
+from nvcops.core.target import Change, Commit, Increase, LogEvent, ScrapeSummary
 
 
 @dataclass
@@ -34,6 +34,9 @@ class Figures:
         if self.down:
             raise Unreachable("the metrics do not answer")
         return self.rises.get(series, [])
+
+    def scrapes(self, service: str, start: dt.datetime, end: dt.datetime) -> ScrapeSummary:
+        return ScrapeSummary(0, 0, 0.0, None, None)
 
     def changes(self, start: dt.datetime, end: dt.datetime) -> list[Change]:
         return [change for change in self.seen if start <= change.time < end]
@@ -66,6 +69,9 @@ class Journal:
 
     def run(self, run: str) -> RunRecord:
         return next(one for one in self.runs if one.id == run)
+
+    def requester(self, run: str) -> tuple[str, str]:
+        return "", ""
 
     def between(self, start: dt.datetime, end: dt.datetime) -> list[RunRecord]:
         return [one for one in self.runs if one.started and one.started < end and (one.ended or end) >= start]
