@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ParamSpec, Protocol, TypeVar
 
 import msgspec
 
 from nvcops.core.checks import Check, Finding, Verdict
 from nvcops.core.errors import DeadlineExceeded, Refused, StepFailed
 from nvcops.core.progress import tell
-from nvcops.core.runs import Run, conduct
+from nvcops.core.runs import conduct
 from nvcops.core.target import Target
 from nvcops.delivery.standing import balancer_of, entry_of, slots_of, standing
 from nvcops.delivery.strategies import Act, Goal, Move, SlotSeen, Split, Standing, next_move, split_weights
 
+P = ParamSpec("P")
+T = TypeVar("T")
 LOOK_EVERY_S = 0.25
 _MOVES_MAX = 400
 _TRIES_MAX = 3
@@ -114,6 +118,16 @@ def _slot_finding(seen: SlotSeen, goal: Goal) -> Finding:
 # --- Procedures ---
 
 
+class Doing(Protocol):
+    """As much of a run as moving takes."""
+
+    def read(self, fact: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """See core.runs.Run."""
+
+    def step(self, title: str, act: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """See core.runs.Run."""
+
+
 @conduct(deadline="1 h", idempotent=True, attempts=2)
 def lay(target: Target, slot: str, digest: str) -> bool:
     """Bring a release to a slot's host, and verify it there."""
@@ -199,7 +213,7 @@ def cut(target: Target, serve: str, bad: str) -> list[str]:
     return stopped
 
 
-def carried(run: Run, target: Target, move: Move, goal: Goal, *, again: bool) -> bool:
+def carried(run: Doing, target: Target, move: Move, goal: Goal, *, again: bool) -> bool:
     """Carry out a move; False in a rehearsal, in which nothing is done. What was just done and is not so has failed."""
     done: object
     if again:
@@ -222,7 +236,7 @@ class Reached:
     rehearsed: bool = False
 
 
-def reach(run: Run, target: Target, goal: Goal) -> Reached:
+def reach(run: Doing, target: Target, goal: Goal) -> Reached:
     """Move until the goal is reached.
 
     Raises:
@@ -250,7 +264,7 @@ def reach(run: Run, target: Target, goal: Goal) -> Reached:
     raise StepFailed(f"release {goal.serve[:8]} is not everywhere after {_MOVES_MAX} moves")
 
 
-def _cut(run: Run, target: Target, goal: Goal, move: Move) -> list[str]:
+def _cut(run: Doing, target: Target, goal: Goal, move: Move) -> list[str]:
     """Where the balancer does not take it, the bad release must not serve all the same. What went wrong with that."""
     if move.act is not Act.SPLIT or not goal.leave:
         return []

@@ -214,15 +214,22 @@ def _is_over(target: Target, run: str) -> bool:
 def begin(target: Target, rollout: Rollout) -> bool:
     """Write down that it begins; those that their runs left behind end with it. True: this is no rehearsal."""
     with records_of(target).changing() as desk:
+        if rollout.phase.ended:  # refused: it is only written down
+            _add(desk, target, rollout)
+            return True
         for one in left_behind(target, desk, rollout.id):
             why = f"left behind by its run, taken over by {rollout.id}"
             _write(desk, target, one, phase=Phase.ROLLED_BACK, why=why, ended=target.host.now())
         others = [one for one in under_way(desk) if one.id != rollout.id]
         if others:
             raise Refused(_busy(others[0]), hint="`nvcops release abort` ends it, `nvcops release status` shows it")
-        if desk.add(rollout):
-            desk.note(_entry(target, rollout))
+        _add(desk, target, rollout)
     return True
+
+
+def _add(desk: Desk, target: Target, rollout: Rollout) -> None:
+    if desk.add(rollout):
+        desk.note(_entry(target, rollout))
 
 
 def _busy(other: Rollout) -> str:
@@ -234,6 +241,30 @@ def written(target: Target, run: str, fields: dict[str, Any]) -> bool:
     """Write a transition, once."""
     with records_of(target).changing() as desk:
         _write(desk, target, rollout_of(desk, run), **fields)
+    return True
+
+
+@conduct(deadline="1 min", idempotent=True, attempts=3)
+def finished(target: Target, run: str, phase: Phase, why: str, warm_s: float) -> bool:
+    """Write down how it ended, once; the release before stays warm for so many seconds."""
+    with records_of(target).changing() as desk:
+        rollout, at = rollout_of(desk, run), target.host.now()
+        if rollout.phase.ended:
+            return True
+        warm = at + dt.timedelta(seconds=warm_s) if warm_s else None
+        weight = 100 if phase is Phase.HEALTHY else 0
+        _write(desk, target, rollout, phase=phase, why=why, ended=at, warm_until=warm, weight=weight)
+    return True
+
+
+@conduct(deadline="1 min", idempotent=True, attempts=3)
+def noted(target: Target, run: str, step: int, said: dict[str, Any]) -> bool:
+    """Write what an analysis said into the evidence."""
+    with records_of(target).changing() as desk:
+        rollout, at = rollout_of(desk, run), target.host.now()
+        entry = _note(target.manifest.platform.name, rollout, at, rollout.by)
+        body = {"step": step, "analysis": said}
+        desk.note(msgspec.structs.replace(entry, id=f"{entry.id}/analysis", kind="rollout.analysis", body=body))
     return True
 
 

@@ -232,8 +232,13 @@ def next_move(seen: Standing, goal: Goal, aside: Collection[str] = ()) -> Move |
 
 
 def _first_to_start(seen: Standing, goal: Goal) -> Sequence[SlotSeen]:
-    """Where a release that runs nowhere is started first: where nobody is served, spare slots before main ones."""
-    return sorted(seen.slots, key=lambda one: (one.serves, one.runs(goal.leave), one.main))
+    """Where a release that runs nowhere is started: where nobody is served, spare slots first.
+
+    Never where somebody is served still, whatever serves them: as long as the goal's release runs nowhere, that is all
+    that there is.
+    """
+    idle = [one for one in seen.slots if not (one.serves and one.ready)]
+    return sorted(idle, key=lambda one: (one.serves, one.runs(goal.leave), one.main))
 
 
 def _to_keep(seen: Standing, goal: Goal, wrong: Sequence[SlotSeen]) -> str:
