@@ -11,6 +11,7 @@ from nvcops.cli.evidence import evidence
 from nvcops.cli.incidents import ack, assign, incident, incidents, note, resolve_incident
 from nvcops.cli.init import init
 from nvcops.cli.oncall import oncall
+from nvcops.cli.pipeline import pipeline
 from nvcops.cli.releases import release
 from nvcops.cli.roster import acknowledge, calendar, confirm, contacts, pages, take_in
 from nvcops.cli.run import run
@@ -56,6 +57,7 @@ for _command in (
     receive_wal,
     evidence,
     release,
+    pipeline,
     init,
 ):
     nvcops.add_command(_command)

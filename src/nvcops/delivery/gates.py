@@ -24,14 +24,14 @@ _SHORT = 12
 
 
 class Standing(msgspec.Struct, frozen=True, kw_only=True):
-    """How a release stands before a stage: why the stages before do not let it on, which gates do not count and why.
+    """How a release stands before a stage: why the stages before do not let it on, and how its gates' controls ended.
 
     `previous` is the release that the stage admitted last before this one; empty: there was none.
     """
 
     before: str = ""
     previous: str = ""
-    controls: dict[str, str] = {}
+    controls: tuple[GateControl, ...] = ()
 
 
 class Said(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,19 +56,17 @@ def wanted(target: Target, version: str) -> Release:
 
 
 @conduct(deadline="1 min", idempotent=True)
-def standing(target: Target, stage: str, digest: str, now: dt.datetime) -> Standing:
+def standing(target: Target, stage: str, digest: str) -> Standing:
     """Look how the release stands, and which gates count."""
     stages = stages_of(target)
     place = pipeline.find_stage(stages, stage)
     with _records(target).reading() as reading:
         newest = reading.find(Admission, stage=stage, order="-time", limit=100)
-        controls = {
-            gate.name: reading.get(GateControl, pipeline.key_of(stage, gate.name)) for gate in stages[place].gates
-        }
+        keys = [pipeline.key_of(stage, gate.name) for gate in stages[place].gates]
         return Standing(
             before=pipeline.admitted(reading, stages[:place], digest),
             previous=next((one.digest for one in newest if one.digest != digest), ""),
-            controls={gate.name: pipeline.stale(controls[gate.name], gate, now) for gate in stages[place].gates},
+            controls=tuple(control for key in keys if (control := reading.get(GateControl, key))),
         )
 
 
@@ -208,11 +206,13 @@ def release_admission(  # noqa: D417 - its Args are the script's flags
     if not version:
         raise UsageError("which release?", hint="--version V: a version or a digest; `nvcops release list`")
     release = run.read(wanted, target, version)
-    stands = run.read(standing, target, stage, release.digest, run.started)
+    stands = run.read(standing, target, stage, release.digest)
     subject = Subject(digest=release.digest, now=run.started, previous=stands.previous, checkout=checkout)
     reports = {} if stands.before else _asked(run, target, here, subject)
     complete = len(reports) == len(here.gates)
-    judgement = pipeline.judge(here, stands.before, reports, stands.controls, complete=complete)
+    kept_controls = {control.id: control for control in stands.controls}
+    controls = {gate.name: kept_controls.get(pipeline.key_of(stage, gate.name)) for gate in here.gates}
+    judgement = pipeline.judge(here, stands.before, reports, controls, run.started, complete=complete)
     admission = Admission(
         id=pipeline.key_of(stage, release.digest),
         stage=stage,
@@ -226,7 +226,7 @@ def release_admission(  # noqa: D417 - its Args are the script's flags
     judgement = _written(run, target, admission, judgement, name)
     kept = run.read(admission_of, target, stage, release.digest)
     findings = [pipeline.before_finding(stands.before, stage)] if stands.before else []
-    findings += pipeline.gate_findings(here, reports, stands.controls)
+    findings += pipeline.gate_findings(here, reports, controls, run.started)
     run.conclude([*findings, pipeline.admission_finding(judgement, kept, run.id, f"{name} to {stage}")])
 
 

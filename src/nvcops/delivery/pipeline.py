@@ -106,30 +106,22 @@ class Judgement(msgspec.Struct, frozen=True, kw_only=True):
     why: str = ""
 
 
+Controls = Mapping[str, GateControl | None]
+
+
 def judge(
-    stage: Stage, before: str, reports: Mapping[str, GateReport], controls: Mapping[str, str], *, complete: bool = True
+    stage: Stage,
+    before: str,
+    reports: Mapping[str, GateReport],
+    controls: Controls,
+    now: dt.datetime,
+    *,
+    complete: bool = True,
 ) -> Judgement:
-    """Whether a stage admits a release: `before` says why the stages before do not, `controls` why a gate is stale.
+    """Whether a stage admits a release: `before` says why the stages before do not; reports and controls by gate.
 
     Refused outranks unknown. A stage without gates admits what the stage before admitted: the manifest says so.
     `complete` False: some gates were not asked (a rehearsal), so nothing is admitted.
-
-    >>> stage = Stage(name="dev", gates=(Gate(name="a"), Gate(name="b")))
-    >>> def said(a, b, before="", controls={}):
-    ...     reports = {"a": GateReport(verdict=GateVerdict(a), sentence=a), "b": GateReport(verdict=GateVerdict(b),
-    ...                sentence=b)}
-    ...     judgement = judge(stage, before, reports, controls)
-    ...     return judgement.verdict.value, judgement.why
-    >>> said("pass", "pass")
-    ('pass', '')
-    >>> said("unknown", "refused")
-    ('refused', 'b: refused')
-    >>> said("pass", "unknown")
-    ('unknown', 'b could not tell: unknown')
-    >>> said("pass", "pass", controls={"a": "its positive control never ran"})
-    ('unknown', 'a does not count: its positive control never ran')
-    >>> said("pass", "pass", before="it was not admitted to dev")[0]
-    'refused'
     """
     if before:
         return Judgement(verdict=GateVerdict.REFUSED, why=before)
@@ -140,8 +132,8 @@ def judge(
             return Judgement(verdict=GateVerdict.REFUSED, why=f"{gate.name}: {report.sentence}")
         if report is None or report.verdict is not GateVerdict.PASS:
             unclear = unclear or f"{gate.name} could not tell: {report.sentence if report else 'it was not asked'}"
-        elif controls.get(gate.name):
-            unclear = unclear or f"{gate.name} does not count: {controls[gate.name]}"
+        elif why := stale(controls.get(gate.name), gate, now):
+            unclear = unclear or f"{gate.name} does not count: {why}"
     return Judgement(verdict=GateVerdict.UNKNOWN if unclear else GateVerdict.PASS, why=unclear)
 
 
@@ -168,8 +160,10 @@ def before_finding(why: str, stage: str) -> Finding:
     return BEFORE.finding(Verdict.CRITICAL, why, subject=stage)
 
 
-def gate_findings(stage: Stage, reports: Mapping[str, GateReport], controls: Mapping[str, str]) -> list[Finding]:
-    """What each gate said, and which of them do not count."""
+def gate_findings(
+    stage: Stage, reports: Mapping[str, GateReport], controls: Controls, now: dt.datetime
+) -> list[Finding]:
+    """What each gate said; and which of them do not count, or soon will not."""
     lines = []
     for gate in stage.gates:
         report = reports.get(gate.name)
@@ -177,8 +171,8 @@ def gate_findings(stage: Stage, reports: Mapping[str, GateReport], controls: Map
             lines.append(GATE.unknown("it was not asked", subject=gate.name))
         else:
             lines.append(GATE.finding(report.verdict.verdict, report.sentence, subject=gate.name))
-        if why := controls.get(gate.name):
-            lines.append(CONTROL.unknown(why, subject=key_of(stage.name, gate.name)))
+        control = control_finding(stage, gate, controls.get(gate.name), now)
+        lines += [control] if control.verdict is not Verdict.OK else []
     return lines
 
 
