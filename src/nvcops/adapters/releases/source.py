@@ -122,8 +122,9 @@ def read_file(path: Path, size_max: int) -> bytes:
 
 
 def _inside(root: Path, name: str) -> Path:
-    path = Path(os.path.normpath(root / name))
-    if not name or Path(name).is_absolute() or not path.is_relative_to(os.path.normpath(root)):
+    above = Path(os.path.abspath(root))  # noqa: PTH100 - as it is written: links are refused where they are read
+    path = Path(os.path.normpath(above / name))
+    if not name or Path(name).is_absolute() or path == above or not path.is_relative_to(above):
         raise UsageError(f"{name!r} leads out of {root}", hint="everything that is built stands in the source's folder")
     return path
 
