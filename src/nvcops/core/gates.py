@@ -17,18 +17,6 @@ import msgspec
 from nvcops.core.checks import Verdict
 from nvcops.core.manifest.delivery import Gate
 
-KINDS = (
-    "program",
-    "tests",
-    "lint",
-    "sbom",
-    "vulnerabilities",
-    "secrets",
-    "migrations",
-    "licence",
-    "performance",
-    "compliance",
-)
 LINES_MAX = 200
 TEXT_MAX = 500
 

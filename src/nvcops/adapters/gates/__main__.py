@@ -13,14 +13,15 @@ import msgspec
 
 from nvcops.adapters.gates.asked import SEEDED, Asked, CannotTell
 from nvcops.core.errors import NvcopsError
-from nvcops.core.gates import KINDS, GateReport, GateVerdict, unknown
+from nvcops.core.gates import GateReport, GateVerdict, unknown
+from nvcops.core.manifest.delivery import GATE_KINDS
 
 _FILE_BYTES_MAX = 1 << 30
 
 
 def answer(asked: Asked) -> GateReport:
     """Ask a gate, or its control. What a control refuses must be the fault that was planted, else it proves nothing."""
-    if asked.kind not in KINDS:
+    if asked.kind not in GATE_KINDS:
         return unknown(f"there is no gate of kind {asked.kind!r}")
     gate = importlib.import_module(f"nvcops.adapters.gates.{asked.kind}")
     try:

@@ -12,6 +12,7 @@ from nvcops.core.identity import shared_keys
 from nvcops.core.manifest.base import Bound
 from nvcops.core.manifest.contradictions_delivery import delivered
 from nvcops.core.manifest.contradictions_operations import operations
+from nvcops.core.manifest.contradictions_pipeline import pipeline
 from nvcops.core.manifest.lines import Place
 from nvcops.core.manifest.tables import Limits, Manifest
 
@@ -56,6 +57,7 @@ def contradictions(manifest: Manifest) -> Iterator[Mistake]:
     yield from _cluster(manifest)
     yield from operations(manifest)
     yield from delivered(manifest)
+    yield from pipeline(manifest)
     if not (manifest.services or manifest.database):
         yield (), "nothing is watched: there is neither a [[services]] nor a [database]", "`nvcops init` writes them"
 

@@ -14,6 +14,19 @@ from nvcops.core.units import Ratio, Seconds
 
 Weight = Annotated[int, msgspec.Meta(ge=0, le=100)]
 Program = tuple[str, ...]
+# The kinds of gates, with the options that each of them knows; those of `compliance` are procedures and their periods.
+GATE_KINDS: dict[str, tuple[str, ...] | None] = {
+    "program": (),
+    "tests": ("path", "tests_min"),
+    "lint": ("select", "tool"),
+    "sbom": (),
+    "vulnerabilities": ("advisories", "max_age", "service", "ignore", "tool"),
+    "secrets": ("accepted", "tool"),
+    "migrations": ("lock_timeout", "transaction", "postgres", "exclude", "tool"),
+    "licence": ("allow", "known"),
+    "performance": ("rounds", "worse"),
+    "compliance": None,
+}
 
 
 class Slot(Table, frozen=True, kw_only=True):
