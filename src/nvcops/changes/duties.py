@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterator
+from typing import Literal
 from zoneinfo import ZoneInfo
+
+import msgspec
 
 from nvcops.changes import freezes, lifecycle
 from nvcops.core.changes import Change, ChangeCategory
@@ -15,13 +18,22 @@ from nvcops.core.manifest import Manifest
 NOBODY = "nvcops"  # carries out what was approved in its own run: nobody can act between the approval and the act
 
 
-def involved(change: Change) -> Iterator[tuple[str, str, str]]:
-    """Who did something to a change: name, key, and what they did."""
-    yield change.author, change.author_key, f"requested {change.name}"
+class Part(msgspec.Struct, frozen=True):
+    """What somebody did to a change, under which name and with which key."""
+
+    role: Literal["author", "executor", "approver"]
+    person: str
+    key: str
+    did: str
+
+
+def parts_of(change: Change) -> Iterator[Part]:
+    """Who did something to a change so far."""
+    yield Part("author", change.author, change.author_key, f"requested {change.name}")
     if change.executor and change.executor != NOBODY:
-        yield change.executor, change.executor_key, f"carried {change.name} out"
+        yield Part("executor", change.executor, change.executor_key, f"carried {change.name} out")
     for consent in change.approved_by:
-        yield consent.person, consent.key, f"approved {change.name} already"
+        yield Part("approver", consent.person, consent.key, f"approved {change.name} already")
 
 
 def check_approver(manifest: Manifest, change: Change, person: str, key: str) -> None:
@@ -33,8 +45,19 @@ def check_approver(manifest: Manifest, change: Change, person: str, key: str) ->
     entry = manifest.person(person)
     if entry is None or "approver" not in entry.roles:
         raise NotAllowed(f"{person!r} is no approver", hint="that takes the role approver in [[people]]")
-    for name, other, did in involved(change):
-        check_second_person(manifest.people, person, key, name, other, did=did)
+    for part in parts_of(change):
+        check_second_person(manifest.people, person, key, part.person, part.key, did=part.did)
+
+
+def check_apart(manifest: Manifest, change: Change, person: str, key: str) -> None:
+    """That somebody neither asked for a change nor carried it out: only such a person says that it went well.
+
+    Raises:
+        NotAllowed: who they are, and what they did.
+    """
+    for part in parts_of(change):
+        if part.role != "approver":
+            check_second_person(manifest.people, person, key, part.person, part.key, did=part.did, to="judge")
 
 
 def check_executor(manifest: Manifest, change: Change, person: str, key: str) -> None:
@@ -48,23 +71,11 @@ def check_executor(manifest: Manifest, change: Change, person: str, key: str) ->
     if not key:
         hint = "start the run with --as NAME and your SSH key"
         raise NotAllowed(f"who carries {change.name} out is not proven: {person!r} did not sign", hint=hint)
-    author = (change.author, change.author_key, f"requested {change.name}")
     alone = change.category in (ChangeCategory.EMERGENCY, ChangeCategory.STANDARD)
-    for name, other, did in involved(change):
-        if (name, other, did) == author and (alone or not manifest.changes.separate_executor):
-            continue
-        if did.startswith("carried"):
-            continue
-        _check_carrier(manifest, person, key, (name, other, did))
-
-
-def _check_carrier(manifest: Manifest, person: str, key: str, before: tuple[str, str, str]) -> None:
-    name, other, did = before
-    try:
-        check_second_person(manifest.people, person, key, name, other)
-    except NotAllowed as error:
-        hint = "author, approver and executor are three people; see separate_executor in [changes]"
-        raise NotAllowed(f"{person!r} {did} and cannot carry it out", hint=hint) from error
+    for part in parts_of(change):
+        own = part.role == "author" and (alone or not manifest.changes.separate_executor)
+        if not own and part.role != "executor":
+            check_second_person(manifest.people, person, key, part.person, part.key, did=part.did, to="carry out")
 
 
 def missing(manifest: Manifest, change: Change) -> str:

@@ -171,14 +171,16 @@ def check_second_person(
     requester_key: str,
     *,
     did: str = "requested this run",
+    to: str = "approve",
 ) -> None:
     """That an approval comes from another person than the request: by name, and by every key of both.
 
     Raises:
-        NotAllowed: it is the same person; `did` says what they did before.
+        NotAllowed: it is the same person; `did` says what they did before, `to` what they must not do now.
     """
     if approver == requester or _one_person(people, (approver, key), (requester, requester_key)):
-        raise NotAllowed(f"{approver!r} {did} and cannot approve it", hint="ask another person with the role approver")
+        hint = "ask another person with the role approver" if to == "approve" else "ask another person"
+        raise NotAllowed(f"{approver!r} {did} and cannot {to} it", hint=hint)
 
 
 def _one_person(people: Sequence[Person], one: tuple[str, str], other: tuple[str, str]) -> bool:

@@ -150,9 +150,11 @@ def test_a_part_is_really_stopped_and_started(house: House) -> None:
     run = drilled(house, kind="stop", part="bank-1")
     assert house.done == ["stop bank-1", "start bank-1"]
     assert run.steps == [
+        "carry out a change",
         "announce the drill",
         "stop of bank-1",
         "undo it: stop of bank-1",
+        "C-1 is done",
         "enter the figures",
     ]
     assert only(house).source == "drill"
@@ -237,4 +239,4 @@ def test_a_minor_incident_keeps_no_drill_back(house: House) -> None:
     with house.records.changing() as desk:
         opened(desk, house.manifest, alert(kind="replication", probe="db-2", category=Category.HIGH))
     house.clock.later(3_600)
-    assert drilled(house).steps[0] == "say a harmless alert"
+    assert "say a harmless alert" in drilled(house).steps
