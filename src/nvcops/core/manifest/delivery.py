@@ -23,7 +23,7 @@ GATE_KINDS: dict[str, tuple[str, ...] | None] = {
     "vulnerabilities": ("advisories", "max_age", "service", "ignore", "tool"),
     "secrets": ("accepted", "tool"),
     "migrations": ("lock_timeout", "transaction", "postgres", "exclude", "tool"),
-    "licence": ("allow", "known"),
+    "licence": ("allow", "known", "accepted"),
     "performance": ("rounds", "worse"),
     "compliance": None,
 }
