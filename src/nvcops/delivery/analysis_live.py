@@ -37,7 +37,7 @@ from nvcops.delivery.canary import Outcome
 from nvcops.delivery.looks import Look, Reading
 from nvcops.delivery.rollout import split
 from nvcops.delivery.standing import balancer_of, entry_of, looks_of, service_of, standing, wish_now
-from nvcops.delivery.strategies import Split
+from nvcops.delivery.strategies import Split, Standing
 
 ABORT, PROMOTE = "abort", "promote"
 _PAUSE_LOOK_S = 1.0
@@ -72,10 +72,24 @@ class Paused(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Pause(msgspec.Struct, frozen=True):
-    """When a pause began, and which slots the release served from then."""
+    """When a pause began, and in which slots the release served then, by when it had been started there."""
 
     began: dt.datetime
-    slots: tuple[str, ...]
+    slots: dict[str, str]
+
+    def sick(self, seen: Standing, new: str) -> str:
+        """What became of the release where it served; empty: it serves there still."""
+        for one in seen.slots:
+            if one.slot in self.slots and not one.runs(new):
+                return f"{one.slot}: {one.trouble or 'it runs another release'}"
+        return ""
+
+    def again(self, seen: Standing) -> str:
+        """Where it ended, and was started again by somebody; empty: nowhere."""
+        for one in seen.slots:
+            if one.started and self.slots.get(one.slot, one.started) not in ("", one.started):
+                return f"{one.slot}: its program ended, and was started again"
+        return ""
 
 
 def trial_now(target: Target, run: str, step: int, new: str, old: str) -> Trial:
@@ -213,13 +227,13 @@ def _progress(said: Judgement) -> str:
 def paused(target: Target, run: str, step: int, new: str, seconds: float | None) -> Paused:
     """Wait so long, or until a person promotes; end at once when a person aborts, or the release fails meanwhile.
 
-    It has failed when a slot that ran it when the pause began does not run it in several looks. seconds None: until a
-    person promotes, seven days at most.
+    It has failed when a slot that served it when the pause began does not run it in several looks, or was started again.
+    seconds None: until a person promotes, seven days at most.
     """
     keeper = looks_of(target)
     kept = keeper.lines(run, step)
     if not kept:
-        there = tuple(one.slot for one in standing(target).running(new) if one.serves)
+        there = {one.slot: one.started for one in standing(target).running(new) if one.serves}
         kept = [msgspec.json.encode(_Pause(target.host.now(), there))]
         keeper.append(run, step, kept[0])
     pause, sick = msgspec.json.decode(kept[0], type=_Pause), 0
@@ -228,10 +242,10 @@ def paused(target: Target, run: str, step: int, new: str, seconds: float | None)
         if wish in (ABORT, PROMOTE):
             return Paused(end=PauseEnd.ABORTED if wish == ABORT else PauseEnd.PROMOTED, why="by a person")
         seen = standing(target)
-        bad = [one for one in seen.slots if one.slot in pause.slots and not one.runs(new)]
-        sick = sick + 1 if bad else 0
-        if sick >= SICK_LOOKS:
-            return Paused(end=PauseEnd.SICK, why=f"{bad[0].slot}: {bad[0].trouble or 'it runs another release'}")
+        trouble = pause.sick(seen, new)
+        sick = sick + 1 if trouble else 0
+        if sick >= SICK_LOOKS or (trouble := pause.again(seen)):
+            return Paused(end=PauseEnd.SICK, why=trouble)
         passed = (target.host.now() - pause.began).total_seconds()
         if passed >= (_PAUSE_MAX_S if seconds is None else seconds):
             return _elapsed(seconds)

@@ -183,13 +183,21 @@ class _Rollout:
         self._heed()
         self._write(f"{self.plan.new.version} is promoted", phase=Phase.PROMOTING)
         goal = Goal(serve=self.new, warm=self.old, leave=self.old)
-        seen = reach(run, target, goal).seen
-        after = at_goal(seen, goal)
+        reach(run, target, goal)
+        self._watch()
+        after = at_goal(run.read(standing, target), goal)
         if bad := [line for line in after if line.verdict in (Verdict.CRITICAL, Verdict.UNKNOWN)]:
             raise StepFailed(f"{bad[0].title} {bad[0].subject}: {bad[0].observed}".replace(" :", ":"))
         window = entry_of(target.manifest).rollback_window
         run.step("write down that it is done", finished, target, run.id, Phase.HEALTHY, "", float(window))
         return after
+
+    def _watch(self) -> None:
+        """For as long as a warm-up takes: a release that ends after half a minute was in no main slot before."""
+        seconds = entry_of(self.target.manifest).analysis.warm_up
+        step = len(self.strategy.steps) + 1
+        title = f"watch it everywhere for {seconds}"
+        self._paused(self.run.step(title, paused, self.target, self.run.id, step, self.new, float(seconds)))
 
     def _migrate(self) -> None:
         """Expand the schema, and read back that it is."""
