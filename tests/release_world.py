@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import msgspec
 import zstandard
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -97,8 +98,13 @@ class World:
     def envelope(self, digest: str) -> Path:
         return self.store.folder / f"{digest}.dsse.json"
 
-    def forge(self, members: Sequence[tuple[tarfile.TarInfo, bytes]], form: int = tarfile.USTAR_FORMAT) -> str:
-        """A release of a builder whose key counts and who means ill: all digests fit; its digest."""
+    def forge(
+        self, members: Sequence[tuple[tarfile.TarInfo, bytes]], form: int = tarfile.USTAR_FORMAT, **said: object
+    ) -> str:
+        """A release of a builder whose key counts and who means ill: all digests fit but for what is said; its digest.
+
+        `said` are fields of its `release.json`, and of the statement, that take the place of the true ones.
+        """
         sbom = b'{"bomFormat":"CycloneDX","components":[]}'
         files = {SBOM: _sha256(sbom), LOCK: _sha256(b"")} | {info.name: _sha256(data) for info, data in members}
         contents = Contents(
@@ -110,6 +116,7 @@ class World:
             migrations_folder="",
             files=files,
         )
+        contents = msgspec.structs.replace(contents, **said)
         first = ((ABOUT, contents.encoded()), (SBOM, sbom), (LOCK, b""))
         tar = tar_of([*(plain(name, data) for name, data in first), *members], form)
         artifact = zstd_of(tar)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import tarfile
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import IO, BinaryIO, Protocol, cast
@@ -62,18 +63,21 @@ def pack(files: Iterable[Packed]) -> Iterator[bytes]:
     yield from chunker.finish()  # type: ignore[no-untyped-call] # the library forgot to say what it takes: nothing
 
 
-def walk(artifact: BinaryIO, digest: str) -> Iterator[Packed]:
-    """The files of an artifact, read once. When the last was taken, all bytes were seen and have the digest.
+@contextmanager
+def reading(artifact: BinaryIO, digest: str) -> Iterator[Iterator[Packed]]:
+    """The files of an artifact, read once, in the order in which they stand in it.
+
+    What was taken counts only when this ends without an error: its last act is to compare the digest of all bytes.
 
     Raises:
-        EvidenceError: they have not, or it is no artifact of ours.
+        EvidenceError: the bytes have another digest, it is no artifact of ours, or whoever takes its files said so.
     """
     source = _Hashed(artifact)
     try:
-        yield from _files(source)
-    except EvidenceError:
-        source.check(digest)  # bytes that were changed are why it cannot be read
-        raise
+        yield _files(source)
+    except EvidenceError as error:
+        source.check(digest)  # bytes that were changed are why something does not fit
+        raise EvidenceError(f"release {digest[:16]}: {error.sentence}", hint=error.hint) from error
     source.check(digest)
 
 

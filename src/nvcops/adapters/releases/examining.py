@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from nvcops.adapters.releases.archive import Packed, walk
+from nvcops.adapters.releases.archive import Packed, reading
 from nvcops.adapters.releases.contents import ABOUT, LOCK, SBOM, Contents, read_contents
 from nvcops.adapters.releases.sbom import read_sbom
 from nvcops.adapters.releases.statement import Statement
@@ -32,23 +32,23 @@ def examine(artifact: BinaryIO, statement: Statement, keep: Callable[[Packed], N
     Raises:
         EvidenceError: something does not fit; the sentence says what.
     """
-    contents: Contents | None = None
-    components: tuple[Component, ...] = ()
-    missing: set[str] = set()
-    for file in walk(artifact, statement.digest):
-        if contents is None:
-            contents = _about(file, statement)
-            missing = set(contents.files)
-        elif contents.files.get(file.path) != file.sha256:
-            raise EvidenceError(f"{file.path} in the artifact is not the file that {ABOUT} lists", hint=_HINT)
-        missing.discard(file.path)
-        if file.path == SBOM:
-            components = read_sbom(file.data)
-        keep(file)
-    if contents is None or missing:
-        raise EvidenceError(f"the artifact lacks {min(missing, default=ABOUT)}", hint=_HINT)
-    if len(components) != contents.components:
-        raise EvidenceError(f"{SBOM} in the artifact lists another number of components than {ABOUT}", hint=_HINT)
+    with reading(artifact, statement.digest) as files:
+        first = next(files, Packed("", b""))
+        contents = _about(first, statement)
+        keep(first)
+        components: tuple[Component, ...] = ()
+        missing = set(contents.files)
+        for file in files:
+            if contents.files.get(file.path) != file.sha256:
+                raise EvidenceError(f"{file.path} in the artifact is not the file that {ABOUT} lists", hint=_HINT)
+            missing.discard(file.path)
+            if file.path == SBOM:
+                components = read_sbom(file.data)
+            keep(file)
+        if missing:
+            raise EvidenceError(f"the artifact lacks {min(missing)}", hint=_HINT)
+        if len(components) != contents.components:
+            raise EvidenceError(f"{SBOM} in the artifact lists another number of components than {ABOUT}", hint=_HINT)
     return Examined(contents, components)
 
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from nvcops.adapters.releases import archive
-from nvcops.adapters.releases.archive import Packed, pack, walk
+from nvcops.adapters.releases.archive import Packed, pack, reading
 from nvcops.core.errors import EvidenceError, UsageError
 from release_world import plain, tar_of, unzstd
 
@@ -23,7 +23,8 @@ words = some.text(some.characters(categories=["L", "N"]), min_size=1, max_size=1
 
 
 def read(data: bytes, digest: str = "") -> list[Packed]:
-    return list(walk(io.BytesIO(data), digest or hashlib.sha256(data).hexdigest()))
+    with reading(io.BytesIO(data), digest or hashlib.sha256(data).hexdigest()) as files:
+        return list(files)
 
 
 def zstd(tar: bytes) -> bytes:

@@ -6,6 +6,7 @@ import datetime as dt
 import os
 import shutil
 from collections.abc import Callable
+from contextlib import nullcontext
 
 import msgspec
 import pytest
@@ -14,8 +15,11 @@ from nvcops.adapters.releases.contents import Contents, read_contents
 from nvcops.adapters.releases.store import ReleaseStore
 from nvcops.core.errors import EvidenceError, NotFoundError, Unreachable, UsageError
 from nvcops.core.manifest.delivery import Builder
-from nvcops.core.releases import Release
+from nvcops.core.releases import Migration, Release
 from release_world import COMMIT, NOON, World, plain, statement, unzstd, world, write_key, zstd_of
+
+GOODS = Migration(name="0001_expand_goods.sql", sha256="1" * 64)
+EMPTY = World.digest_of(b"")
 
 
 def test_a_release_is_what_was_built(lab: World) -> None:
@@ -225,6 +229,37 @@ def test_a_statement_that_says_other_than_the_artifact_is_refused(
     lab.sign(msgspec.structs.replace(other, predicate=msgspec.structs.replace(other.predicate, run_details=about)))
     with pytest.raises(EvidenceError, match=why):
         lab.store.verify(built.digest)
+
+
+SOUND = {"sbom.cdx.json": World.digest_of(b'{"bomFormat":"CycloneDX","components":[]}'), "requirements.txt": EMPTY}
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        ({"files": SOUND}, "app/x in the artifact is not the file that"),
+        ({"files": SOUND | {"app/x": "0" * 64}}, "app/x in the artifact is not the file that"),
+        ({"files": SOUND | {"app/x": World.digest_of(b"x"), "app/y": "0" * 64}}, "the artifact lacks app/y"),
+        ({"components": 1}, "another number of components"),
+        ({"lock": "0" * 64}, "differ: requirements.txt"),
+        ({"format": 2}, "has format 2"),
+        (
+            {"migrations": (GOODS,), "migrations_folder": "app/sql"},
+            "the migration app/sql/0001_expand_goods.sql is not",
+        ),
+        ({}, ""),
+    ],
+    ids=["unlisted", "another digest", "missing", "components", "lock", "format", "migration", "sound"],
+)
+def test_an_artifact_that_is_not_what_it_says_is_refused_though_a_builder_signed_it(
+    lab: World, said: dict[str, object], why: str
+) -> None:
+    digest = lab.forge([plain("app/x", b"x")], **said)
+    with pytest.raises(EvidenceError, match=why) if why else nullcontext():
+        lab.store.verify(digest)
+    with pytest.raises(EvidenceError, match=why) if why else nullcontext():
+        lab.store.unpack(digest, lab.folder / "host" / "unpacked")
+    assert (lab.folder / "host" / "unpacked").exists() == (not why)
 
 
 @pytest.mark.parametrize("kind", ["type_", "predicate_type"])
