@@ -100,7 +100,6 @@ def digest_of(change: Change) -> str:
         "title": change.title,
         "reason": change.reason,
         "author": change.author,
-        "author_key": change.author_key,
         "requested": utc(change.requested),
         "planned": [utc(moment) if moment else "" for moment in (change.planned_start, change.planned_end)],
         "services": list(change.services),

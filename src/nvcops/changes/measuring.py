@@ -28,11 +28,15 @@ _WHOLE = (ChangeKind.RESTORE, ChangeKind.INDEX, ChangeKind.SETTING, ChangeKind.M
 
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True):
-    """What a change is to do, as far as its measures need it. `at` is when; `author` a name of the roster."""
+    """What a change is to do, as far as its measures need it; `author` is a name of the roster.
+
+    `at` is now, `when` it is planned for (None: now).
+    """
 
     kind: ChangeKind
     author: str
     at: dt.datetime
+    when: dt.datetime | None = None
     services: tuple[str, ...] = ()
     digest: str = ""
     schema: bool | None = None
@@ -127,7 +131,7 @@ def measure(target: Target, asked: Asked, before: Sequence[Change]) -> Measured:
     services, dependants = touched(manifest, asked)
     left, unread = _left(target, asked.at, {*services, *dependants})
     brought, why = _brought(target, asked, before)
-    features = {"time": inconvenience(manifest, asked.at)} | of_files(brought)
+    features = {"time": inconvenience(manifest, asked.when or asked.at)} | of_files(brought)
     if manifest.services:
         features["blast"] = len({*services, *dependants}) / max(len(manifest.services), len({*services, *dependants}))
     if asked.schema is not None:

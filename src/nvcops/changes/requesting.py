@@ -90,18 +90,12 @@ def _check_window(start: dt.datetime | None, end: dt.datetime | None, at: dt.dat
 # --- Procedures ---
 
 
-def request(desk: Desk, wanted: Request, measured: Measured, by: Hand, *, number: int, manifest: Manifest) -> Change:
-    """Ask for a change, under the number that the request was signed for.
+def draft(wanted: Request, measured: Measured, by: Hand, number: int) -> Change:
+    """The change that somebody asks for.
 
     Raises:
-        UsageError, NotFoundError: see `check`; or somebody was quicker to take the number.
-        NotAllowed: nobody of the roster asks.
+        UsageError: title or reason say nothing, or too much.
     """
-    check(manifest, wanted, by.at)
-    if manifest.person(by.person) is None:
-        raise NotAllowed(f"{by.person!r} is nobody in the roster", hint="[[people]] of platform.toml is the roster")
-    if number != desk.next_number(Change):
-        raise UsageError(f"somebody was quicker to take the number C-{number}", hint="request it again")
     change = Change(
         number=number,
         category=wanted.category,
@@ -118,7 +112,21 @@ def request(desk: Desk, wanted: Request, measured: Measured, by: Hand, *, number
         rollback_plan=" ".join(wanted.rollback_plan.split())[: lifecycle.TEXT_MAX],
         customers=wanted.customers,
     )
-    return enter(desk, entered(change, measured), "requested", manifest=manifest, actor=by.person, at=by.at)
+    return entered(change, measured)
+
+
+def request(desk: Desk, change: Change, *, manifest: Manifest) -> Change:
+    """Ask for a change, under the number that the request was signed for.
+
+    Raises:
+        UsageError: somebody was quicker to take the number.
+        NotAllowed: nobody of the roster asks.
+    """
+    if manifest.person(change.author) is None:
+        raise NotAllowed(f"{change.author!r} is nobody in the roster", hint="[[people]] of platform.toml is the roster")
+    if change.number != desk.next_number(Change):
+        raise UsageError(f"somebody was quicker to take the number {change.name}", hint="request it again")
+    return enter(desk, change, "requested", manifest=manifest, actor=change.author, at=change.requested)
 
 
 def approve(desk: Desk, number: int, by: Hand, *, manifest: Manifest, note: str = "") -> Change:

@@ -7,6 +7,7 @@ import click
 from nvcops.cli.aftermath import write_postmortem
 from nvcops.cli.alerts import alerts
 from nvcops.cli.backups import backups, receive_wal
+from nvcops.cli.changes import changes
 from nvcops.cli.evidence import evidence
 from nvcops.cli.incidents import ack, assign, incident, incidents, note, resolve_incident
 from nvcops.cli.init import init
@@ -55,6 +56,7 @@ for _command in (
     oncall,
     backups,
     receive_wal,
+    changes,
     evidence,
     release,
     pipeline,

@@ -19,9 +19,9 @@ from nvcops.cli.people import person_options, signer_of
 from nvcops.core import schedule
 from nvcops.core.errors import NotAllowed, NvcopsError, UsageError
 from nvcops.core.evidence import utc
-from nvcops.core.identity import Say, Statement, check_signed
+from nvcops.core.identity import Say, SignedStatement, Statement, check_signed
 from nvcops.core.manifest import Manifest
-from nvcops.core.records import Desk, Reading
+from nvcops.core.records import Desk, Reading, Records
 from nvcops.core.texts import legible
 
 T = TypeVar("T")
@@ -29,12 +29,16 @@ C = TypeVar("C", bound=click.Command)
 
 
 class Deciding(msgspec.Struct, frozen=True):
-    """A person's decision on its way: the transaction that it is written in, who decides, and when."""
+    """A person's decision on its way: the transaction that it is written in, who decides, and when.
+
+    `key` is the fingerprint of the key by which they signed it.
+    """
 
     desk: Desk
     manifest: Manifest
     person: str
     at: dt.datetime
+    key: str
 
     @property
     def zone(self) -> ZoneInfo:
@@ -44,18 +48,51 @@ class Deciding(msgspec.Struct, frozen=True):
 
 @contextmanager
 def deciding(
-    target_path: Path | None, who: tuple[str | None, Path | None], about: str, act: str, note: str = ""
+    target_path: Path | None,
+    who: tuple[str | None, Path | None],
+    about: str,
+    act: str,
+    note: str = "",
+    *,
+    kind: Say = Say.DECISION,
+    content: str = "",
 ) -> Iterator[Deciding]:
     """A transaction in which a person, proven by their SSH key, decides something; their signature is evidence.
+
+    `content` is a digest of what they decide about: what they signed fits nothing else.
 
     Raises:
         NotAllowed: the key, the roster or the role does not allow it.
     """
     manifest = wiring.load(manifest_path(target_path))
+    spoken = speak(manifest, who, about, act, note, kind=kind, content=content)
+    with recording(manifest, spoken) as by:
+        yield by
+
+
+class Spoken(msgspec.Struct, frozen=True):
+    """What a person signed just now, and the fingerprint of their key."""
+
+    signed: SignedStatement
+    key: str
+    at: dt.datetime
+
+
+def speak(
+    manifest: Manifest,
+    who: tuple[str | None, Path | None],
+    about: str,
+    act: str,
+    note: str = "",
+    *,
+    kind: Say = Say.DECISION,
+    content: str = "",
+) -> Spoken:
+    """Have a person sign what they decide; raises as `deciding` does."""
     signer = signer_of(manifest, *who)
     at = schedule.now()
     statement = Statement(
-        kind=Say.DECISION,
+        kind=kind,
         platform=manifest.platform.name,
         run=about,
         procedure=about.partition("/")[0],
@@ -63,20 +100,30 @@ def deciding(
         subject=act,
         time=utc(at),
         note=legible(note),
-        content_hash="",
+        content_hash=content,
     )
     signed = signer.sign(statement)
     if signed.statement != statement:
         raise NotAllowed(f"{signer.name!r} signed something else than was asked")
-    check_signed(manifest.people, signed, schedule.now())
+    return Spoken(signed, check_signed(manifest.people, signed, schedule.now()), at)
+
+
+@contextmanager
+def recording(manifest: Manifest, spoken: Spoken) -> Iterator[Deciding]:
+    """A transaction with what was signed as evidence, which goes into the log afterwards."""
     with wiring.open_records(manifest) as records:
         with records.changing() as desk:
-            desk.note(said(signed))
-            yield Deciding(desk, manifest, signer.name, at)
-        try:
-            records.drain(wiring.EvidenceLater(manifest))
-        except NvcopsError as error:  # what was decided is decided, and somebody waits for it
-            notify(f"{error.sentence}: evidence waits beside the records and is folded in later")
+            desk.note(said(spoken.signed))
+            yield Deciding(desk, manifest, spoken.signed.statement.actor, spoken.at, spoken.key)
+        fold_in(manifest, records)
+
+
+def fold_in(manifest: Manifest, records: Records) -> None:
+    """Move the evidence of what was decided into the log; what cannot be moved now is moved later."""
+    try:
+        records.drain(wiring.EvidenceLater(manifest))
+    except NvcopsError as error:  # what was decided is decided, and somebody waits for it
+        notify(f"{error.sentence}: evidence waits beside the records and is folded in later")
 
 
 @contextmanager
