@@ -99,3 +99,6 @@ class Releases(Protocol):
 
     def unpack(self, digest: str, folder: Path) -> None:
         """Verify, and unpack into a folder that is there whole or not at all; fine when it is there already."""
+
+    def remove(self, digest: str) -> int:
+        """Remove it; the bytes that it freed, 0 when it was not there. Whether it is in use is not asked here."""
