@@ -6,7 +6,7 @@ import datetime as dt
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -14,6 +14,7 @@ from nvcops.core.checks import Verdict
 from nvcops.core.releases import Migration
 from nvcops.core.units import Seconds
 
+T = TypeVar("T")
 SEEDED = "seeded_fault"  # stands in what a control plants, and must stand in what its gate objects to
 FILE_MAX = 64 << 20
 FILES_MAX = 100_000
@@ -112,6 +113,14 @@ def read_json(data: bytes, name: str) -> Any:
         return json.loads(data)
     except (ValueError, RecursionError) as error:
         raise CannotTell(f"{name} is no JSON: {str(error)[:100]}") from error
+
+
+def read_said(data: bytes, kind: type[T], name: str) -> T:
+    """What a tool said, as JSON of a known form; a part that is missing or of another kind makes it unreadable."""
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise CannotTell(f"what {name} said cannot be read: {str(error)[:100]}") from error
 
 
 def files_below(folder: Path, pattern: str = "*") -> Iterator[Path]:

@@ -31,67 +31,52 @@ def read_junit(path: Path) -> Tests:
     data = read_bytes(path)
     if b"<!DOCTYPE" in data or b"<!ENTITY" in data:
         raise CannotTell("the JUnit report declares entities: no test runner does")
-    from junitparser import JUnitXml
+    from junitparser import JUnitXml, TestSuite
 
     try:
         root = JUnitXml.fromstring(data)
-        suites = list(_suites(root, 0))
-        cases = [case for suite in suites for case in _cases(suite)]
-        return _tests(suites, cases)
+        leaves = list(_leaves(root, 0))
+        cases = list(root) if isinstance(root, TestSuite) else [case for suite in root for case in suite]
+        return _tests(leaves, cases)
     except CannotTell:
         raise
     except Exception as error:  # the parser has no one word for what is no report
         raise CannotTell(f"the JUnit report cannot be read: {type(error).__name__}: {str(error)[:100]}") from error
 
 
-def _suites(root: Any, depth: int) -> Iterator[Any]:
+def _leaves(root: Any, depth: int) -> Iterator[Any]:
+    """The suites that hold no other suite: what they declare is about their own cases."""
     from junitparser import TestSuite
 
     if depth > _DEPTH_MAX:
         raise CannotTell("the JUnit report nests too deep")
-    if isinstance(root, TestSuite):
+    below = list(root.testsuites() if isinstance(root, TestSuite) else root)
+    if isinstance(root, TestSuite) and not below:
         yield root
-    below: Any = root
-    if isinstance(root, TestSuite):
-        below = root.testsuites()  # type: ignore[no-untyped-call] # it has no types for it
     for suite in below:
-        if not isinstance(suite, TestSuite):
-            raise CannotTell("the JUnit report has something else than suites")
-        yield from _suites(suite, depth + 1)
+        yield from _leaves(suite, depth + 1)
 
 
-def _cases(suite: Any) -> Iterator[Any]:
-    from junitparser import TestCase
-
-    return (one for one in suite if isinstance(one, TestCase))
-
-
-def _tests(suites: list[Any], cases: list[Any]) -> Tests:
+def _tests(leaves: list[Any], cases: list[Any]) -> Tests:
     from junitparser import Error, Failure, Skipped
 
     failed, skipped = [], 0
     for case in cases:
-        kinds = [type(result) for result in case.result]
-        if any(issubclass(kind, Failure | Error) for kind in kinds):
-            first = next(result for result in case.result if isinstance(result, Failure | Error))
+        bad = [result for result in case.result if isinstance(result, Failure | Error)]
+        if bad:
             name = f"{case.classname or ''}.{case.name or ''}".strip(".")
-            failed.append(GateLine(rule=type(first).__name__.lower(), text=f"{name}: {first.message or 'failed'}"))
-        elif any(issubclass(kind, Skipped) for kind in kinds):
+            text = f"{name}: {bad[0].message or 'failed'}"
+            failed.append(GateLine(rule=type(bad[0]).__name__.lower(), text=text))
+        elif any(isinstance(result, Skipped) for result in case.result):
             skipped += 1
-    _totals(suites, len(cases), len(failed))
+    for suite in leaves:
+        declared, there = _count(suite, "tests"), len(list(suite))
+        if declared is not None and declared != there:
+            raise CannotTell(f"the JUnit report declares {declared} tests, and has {there}: it was cut")
+    bad_declared = sum(_count(suite, name) or 0 for suite in leaves for name in ("failures", "errors"))
+    if bad_declared > len(failed):
+        raise CannotTell(f"the JUnit report declares {bad_declared} failures, and shows {len(failed)}")
     return Tests(ran=len(cases) - skipped, skipped=skipped, failed=failed)
-
-
-def _totals(suites: list[Any], cases: int, failed: int) -> None:
-    """What suites declare must stand in the report; those that hold other suites may count them again."""
-    leaves = [suite for suite in suites if not list(suite.testsuites())]
-    declared = [[_count(suite, name) for suite in leaves] for name in ("tests", "failures", "errors")]
-    tests = [number for number in declared[0] if number is not None]
-    if len(tests) == len(leaves) and sum(tests) != cases:
-        raise CannotTell(f"the JUnit report declares {sum(tests)} tests, and has {cases}: it was cut")
-    bad = sum(number or 0 for numbers in declared[1:] for number in numbers)
-    if bad > failed:
-        raise CannotTell(f"the JUnit report declares {bad} failures, and shows {failed}")
 
 
 def _count(suite: Any, name: str) -> int | None:

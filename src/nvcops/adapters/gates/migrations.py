@@ -9,12 +9,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
 from nvcops.adapters.gates import sql
-from nvcops.adapters.gates.asked import SEEDED, Asked, CannotTell, read_bytes, read_json
+from nvcops.adapters.gates.asked import SEEDED, Asked, CannotTell, read_bytes, read_said
 from nvcops.adapters.gates.process import run, tool
 from nvcops.adapters.releases.contents import ABOUT, MIGRATIONS, read_contents
 from nvcops.core.gates import GateLine, GateReport, judged
@@ -24,6 +23,16 @@ from nvcops.core.releases import Migration
 _EXCLUDED = "prefer-*; require-statement-timeout; require-timeout-settings; require-lock-timeout; require-table-schema"
 _SYNTAX = "syntax-error"
 _SEEDED_SQL = f"SET lock_timeout = '1s';\nDROP TABLE {SEEDED};\n"
+
+
+class Squawked(msgspec.Struct, frozen=True, kw_only=True):
+    """One objection of squawk; its lines are counted from 0."""
+
+    file: str
+    line: int
+    message: str
+    rule_name: str
+    help: str | None = None
 
 
 def judge(asked: Asked) -> GateReport:
@@ -102,25 +111,18 @@ def _squawk(asked: Asked, folder: Path, pending: Sequence[Migration]) -> list[Ga
 
 
 def read_squawk(data: bytes) -> list[GateLine]:
-    """The objections in squawk's JSON; its lines are counted from 0.
+    """The objections in squawk's JSON.
 
     Raises:
         CannotTell: it is none.
     """
-    found = read_json(data, "what squawk said")
-    if not isinstance(found, list):
-        raise CannotTell("what squawk said is no list")
-    try:
-        return [_line(one) for one in found]
-    except (KeyError, TypeError, AttributeError) as error:
-        raise CannotTell(f"squawk left out what it must say: {str(error)[:100]}") from error
+    return [_line(found) for found in read_said(data, list[Squawked], "squawk")]
 
 
-def _line(found: dict[str, Any]) -> GateLine:
-    name, line = Path(found["file"]).name, int(found["line"]) + 1
-    hint = f" ({found['help']})" if found.get("help") else ""
-    text = f"{name}:{line}: {found['message']}{hint}"
-    return GateLine(rule=str(found["rule_name"]), text=text, file=name, line=line)
+def _line(found: Squawked) -> GateLine:
+    name, line = Path(found.file).name, found.line + 1
+    hint = f" ({found.help})" if found.help else ""
+    return GateLine(rule=found.rule_name, text=f"{name}:{line}: {found.message}{hint}", file=name, line=line)
 
 
 def _excluded(rule: str, excluded: Sequence[str]) -> bool:

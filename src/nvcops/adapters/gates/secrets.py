@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
-from nvcops.adapters.gates.asked import SEEDED, Asked, CannotTell, files_below, read_bytes, read_json
+from nvcops.adapters.gates.asked import SEEDED, Asked, CannotTell, files_below, read_bytes, read_said
 from nvcops.adapters.gates.process import run, tool
 from nvcops.adapters.releases.contents import ABOUT, SBOM
 from nvcops.core.gates import GateLine, GateReport, judged
@@ -26,6 +25,22 @@ _OF_DIGESTS = (ABOUT, SBOM)  # elsewhere 64 hex digits may be a key
 _DIGEST = re.compile(rb"\b[0-9a-f]{64}\b")
 
 
+class Suspect(msgspec.Struct, frozen=True, kw_only=True):
+    """What looks like a secret; its hash is SHA-1, as detect-secrets names secrets in its baselines."""
+
+    type: str
+    filename: str
+    hashed_secret: str
+    line_number: int
+
+
+class Scan(msgspec.Struct, frozen=True, kw_only=True):
+    """What detect-secrets says, by file."""
+
+    version: str
+    results: dict[str, list[Suspect]]
+
+
 def judge(asked: Asked) -> GateReport:
     """Scan all files. `accepted` lists the hashes of what a person looked at and found to be no secret."""
     scanner = tool(asked, "detect-secrets")
@@ -35,22 +50,15 @@ def judge(asked: Asked) -> GateReport:
     ended = run([scanner, "-C", str(asked.folder), "scan", *_FLAGS, "."], work=asked.work, folder=asked.folder)
     if ended.code:
         raise CannotTell(f"detect-secrets ended with {ended.code}: {ended.said}")
-    said = read_json(ended.output.encode(), "what detect-secrets said")
+    said = read_said(ended.output.encode(), Scan, "detect-secrets")
     accepted = {word.lower() for word in asked.words("accepted")}
-    try:
-        lines = [line for found in said["results"].values() for one in found if (line := _line(one, accepted))]
-        tool_said = f"detect-secrets {said['version']}"
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise CannotTell(f"detect-secrets left out what it must say: {str(error)[:100]}") from error
-    return judged(lines, files, "files", tool=tool_said)
+    suspects = [one for found in said.results.values() for one in found if one.hashed_secret.lower() not in accepted]
+    return judged([_line(one) for one in suspects], files, "files", tool=f"detect-secrets {said.version}")
 
 
-def _line(found: dict[str, Any], accepted: set[str]) -> GateLine | None:
-    file, digest, kind = str(found["filename"]), str(found["hashed_secret"]), str(found["type"])
-    if digest.lower() in accepted:
-        return None
-    text = f"{kind}, in {file} (hash {digest})"  # never the secret itself
-    return GateLine(rule=kind, text=text, file=file, line=int(found["line_number"]))
+def _line(found: Suspect) -> GateLine:
+    text = f"{found.type}, in {found.filename} (hash {found.hashed_secret})"  # never the secret itself
+    return GateLine(rule=found.type, text=text, file=found.filename, line=found.line_number)
 
 
 def _without_digests(path: Path) -> None:

@@ -22,7 +22,7 @@ _REMOVES = (
     ("drop-column", re.compile(r"^alter (foreign )?table .*\bdrop (column|constraint)\b", re.IGNORECASE)),
     (
         "drop-column",
-        re.compile(r"^alter table (only )?(if exists )?\S+ (.*, )?drop (?!not null|default|expression)", re.IGNORECASE),
+        re.compile(r"^alter table (if exists )?(only )?\S+ (.*, )?drop (?!not null|default|expression)", re.IGNORECASE),
     ),
     ("drop-default", re.compile(r"^alter table .*\bdrop default\b", re.IGNORECASE)),
     ("change-type", re.compile(r"^alter table .*\balter (column )?\S+ (set data )?type\b", re.IGNORECASE)),
@@ -36,7 +36,8 @@ _ADDED = re.compile(
     re.IGNORECASE,
 )
 _DYNAMIC = re.compile(r"\bexecute\b(?!\s+(function|procedure|on)\b)", re.IGNORECASE)
-_TIMEOUT = re.compile(r"^set (local |session )?lock_timeout\s*(=|to)\s*(?!'?0\b|default)", re.IGNORECASE)
+_TIMEOUT = re.compile(r"^set (local |session )?lock_timeout ?(=|to) ?(?=\S)(?!'?0+ ?[a-z]*'?$|default)", re.IGNORECASE)
+_PLAIN_TEXT = re.compile(r"'\d+ ?[a-z]{0,3}'")  # a time: it is kept, other texts say nothing
 _SETS = re.compile(r"^(set|reset|begin|start|commit)\b", re.IGNORECASE)
 _DO = re.compile(r"^do\b", re.IGNORECASE)
 
@@ -101,7 +102,8 @@ def _plain(text: str) -> tuple[str, list[str]]:
             place = end + len(match[0]) if end >= 0 else len(text)
             kept.append("$$")
         else:
-            kept.append({"line": " ", "text": "''"}.get(str(kind), match[0].replace(";", "_")))
+            told = match[0] if _PLAIN_TEXT.fullmatch(match[0]) else "''"
+            kept.append({"line": " ", "text": told}.get(str(kind), match[0].replace(";", "_")))
     return "".join([*kept, text[place:]]), bodies
 
 

@@ -9,14 +9,13 @@ import datetime as dt
 import re
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
 
 import msgspec
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 from nvcops.adapters.gates.advisories import read_advisories, seeded_advisory, serving
-from nvcops.adapters.gates.asked import SEEDED, Asked, CannotTell, read_json
+from nvcops.adapters.gates.asked import SEEDED, Asked, CannotTell, read_said
 from nvcops.adapters.gates.made import lock_of, seeded_folder
 from nvcops.adapters.gates.process import run, tool
 from nvcops.adapters.releases.contents import LOCK
@@ -26,6 +25,29 @@ from nvcops.core.gates import GateLine, GateReport, judged
 _FLAGS = ("--strict", "--disable-pip", "--no-deps", "--format=json", "--progress-spinner=off", "--desc=off")
 _KNOWN_BAD = "jinja2"  # in the control's version it has had advisories in every database for years
 _IGNORED = re.compile(r"([A-Za-z0-9._-]+) until (\d{4}-\d{2}-\d{2})")
+
+
+class Vulnerability(msgspec.Struct, frozen=True, kw_only=True):
+    """One of pip-audit's report; `aliases` are its names in other databases."""
+
+    id: str
+    fix_versions: list[str]
+    aliases: list[str]
+
+
+class Audited(msgspec.Struct, frozen=True, kw_only=True):
+    """A package of the report: audited in a version, or skipped for a reason."""
+
+    name: str
+    version: str | None = None
+    vulns: list[Vulnerability] | None = None
+    skip_reason: str | None = None
+
+
+class Audit(msgspec.Struct, frozen=True, kw_only=True):
+    """The report."""
+
+    dependencies: list[Audited]
 
 
 def judge(asked: Asked) -> GateReport:
@@ -60,18 +82,14 @@ def read_audit(data: bytes, lock: dict[str, Locked], ignored: set[str]) -> list[
     Raises:
         CannotTell: it is none, or not every distribution of the lock was audited in its version.
     """
-    report = read_json(data, "what pip-audit said")
     lines: list[GateLine] = []
     audited: dict[str, str] = {}
-    try:
-        for one in report["dependencies"]:
-            if "skip_reason" in one:
-                raise CannotTell(f"pip-audit skipped {one['name']}: {str(one['skip_reason'])[:100]}")
-            name = canonicalize_name(str(one["name"]))
-            audited[name] = str(one["version"])
-            lines += [_line(name, audited[name], found) for found in one["vulns"] if not ids_of(found) & ignored]
-    except (KeyError, TypeError, AttributeError) as error:
-        raise CannotTell(f"pip-audit left out what it must say: {str(error)[:100]}") from error
+    for one in read_said(data, Audit, "pip-audit").dependencies:
+        if one.skip_reason is not None or one.version is None or one.vulns is None:
+            raise CannotTell(f"pip-audit skipped {one.name}: {(one.skip_reason or 'it does not say why')[:100]}")
+        name = canonicalize_name(one.name)
+        audited[name] = one.version
+        lines += [_line(name, one.version, found) for found in one.vulns if not {found.id, *found.aliases} & ignored]
     missing = [name for name, locked in lock.items() if not _same(audited.get(name), locked.version)]
     if missing:
         raise CannotTell(f"pip-audit audited {len(lock) - len(missing)} of {len(lock)}, and not {missing[0]}")
@@ -85,11 +103,6 @@ def _pins(asked: Asked, lock: dict[str, Locked]) -> Path:
     return path
 
 
-def ids_of(found: dict[str, Any]) -> set[str]:
-    """A vulnerability's names in all databases."""
-    return {str(found["id"]), *(str(alias) for alias in found.get("aliases", []))}
-
-
 def _same(audited: str | None, pinned: str) -> bool:
     try:
         return audited is not None and Version(audited) == Version(pinned)
@@ -97,10 +110,10 @@ def _same(audited: str | None, pinned: str) -> bool:
         return audited == pinned
 
 
-def _line(name: str, version: str, found: dict[str, Any]) -> GateLine:
-    fixed = ", ".join(str(one) for one in found.get("fix_versions", []))
-    text = f"{name} {version}: {found['id']}, " + (f"fixed in {fixed}" if fixed else "not fixed yet")
-    return GateLine(rule=str(found["id"]), text=text, file=LOCK)
+def _line(name: str, version: str, found: Vulnerability) -> GateLine:
+    fixed = ", ".join(found.fix_versions)
+    text = f"{name} {version}: {found.id}, " + (f"fixed in {fixed}" if fixed else "not fixed yet")
+    return GateLine(rule=found.id, text=text, file=LOCK)
 
 
 def _ignored(asked: Asked) -> set[str]:
