@@ -14,6 +14,17 @@ from nvcops.cli.init import init
 from nvcops.cli.oncall import oncall
 from nvcops.cli.pipeline import pipeline
 from nvcops.cli.releases import release
+from nvcops.cli.rollouts import (
+    abort,
+    analysis,
+    deploy,
+    promote,
+    retry,
+    rollback,
+    rollout_history,
+    status,
+    verify_analysis,
+)
 from nvcops.cli.roster import acknowledge, calendar, confirm, contacts, pages, take_in
 from nvcops.cli.run import run
 from nvcops.cli.runbook import describe, due, list_
@@ -32,6 +43,9 @@ def nvcops() -> None:
 
 for _command in (pages, acknowledge, confirm, contacts, calendar, take_in):
     oncall.add_command(_command)
+
+for _command in (deploy, rollback, retry, abort, promote, status, rollout_history, analysis, verify_analysis):
+    release.add_command(_command)
 
 for _command in (
     list_,

@@ -50,7 +50,7 @@ def run() -> None:
 
 def _command(entry: Procedure) -> click.Command:
     def invoke(**given: Any) -> int:
-        return _run(entry, **given)
+        return run_procedure(entry, **given)
 
     options: list[click.Parameter] = [_parameter(option) for option in entry.options]
     command = click.Command(entry.name, callback=invoke, help=entry.description, params=options)
@@ -71,7 +71,7 @@ def _parameter(option: Option) -> click.Option:
     return click.Option([option.flag], type=option.kind, default=option.default, show_default=True, help=option.help)
 
 
-def _run(
+def run_procedure(
     entry: Procedure,
     *,
     target_path: Path | None,
@@ -80,10 +80,12 @@ def _run(
     as_json: bool,
     person: str | None,
     key: Path | None,
+    sign: bool = False,
     **options: Any,
 ) -> int:
+    """Run a procedure as its command does; the exit code. `sign`: the request is signed, whoever asks."""
     manifest = wiring.load(manifest_path(target_path))
-    signer = signer_of(manifest, person, key) if person or entry.asks_approval(options) else None
+    signer = signer_of(manifest, person, key) if person or sign or entry.asks_approval(options) else None
     if as_json and wait:
         raise UsageError("--json does not wait for people", hint="`nvcops show RUN --json` later, or leave out --wait")
     again = bool(options.get("watch"))
