@@ -1,10 +1,11 @@
 """HAProxy splits a service's traffic between its slots, by weights that its runtime socket takes.
 
 What was found out by trying it, of HAProxy 2.8 (docs/decisions/slots.md; the tests try it again):
-* `balance roundrobin` splits by weights exactly: 45/45/10 gave 90, 90 and 20 of 200 requests.
+* `balance roundrobin` splits by weights exactly, once as many requests went through as the weights before add up to.
 * Weights and administrative states outlive a restart only by the file of `server-state-file`, and only while the weight
   in the configuration is what it was; without the file, or with one that is damaged, the configuration's weights count.
 * A restart sets all counters to 0.
+* A request that a server did not answer stands in another column for each way in which that happens: see `balanced`.
 """
 
 from __future__ import annotations
@@ -45,8 +46,8 @@ class HAProxyBalancer:
         """Set weights: all in one command, the rising ones first; read back, and written down for a restart.
 
         Raises:
-            Refused: it did not take them. Nothing was changed where it does not know one of the slots, or where somebody
-                put one into maintenance that is to get traffic.
+            Refused: it did not take them. Nothing was changed where it does not know one of the slots, or where one that
+                is to get traffic is in maintenance.
             StateError: it took them, and they could not be written down.
         """
         if not weights:
@@ -160,25 +161,38 @@ def state_weights(text: str, backend: str) -> dict[str, int]:
 def balanced(row: Mapping[str, str]) -> Balanced:
     """A server's line of `show stat`.
 
-    >>> line = {"svname": "s1", "status": "UP", "weight": "45", "scur": "2", "stot": "90", "hrsp_5xx": "1"}
-    >>> balanced(line | {"econ": "1", "eresp": "0"})
-    Balanced(slot='s1', weight=45, healthy=True, sessions=2, requests=90, failed=2)
-    >>> balanced(line | {"status": "DRAIN", "econ": "0", "eresp": "0"}).weight
+    Each try of a request counts in `stot`. It failed when the answer was 5xx; when the server could not be reached and
+    nobody else was tried (econ); when it broke off or was too late (eresp); when somebody else was tried then (wretr,
+    wredis, and of the broken off eresp as well: so the largest of the three is taken).
+
+    >>> line = {"svname": "s1", "status": "UP", "weight": "45", "scur": "2", "stot": "90", "hrsp_5xx": "1", "econ": "1"}
+    >>> balanced(line | {"eresp": "3", "wretr": "4", "wredis": "4"})
+    Balanced(slot='s1', weight=45, healthy=True, sessions=2, requests=90, failed=6)
+    >>> balanced(line | {"status": "DRAIN"}).weight
     0
-    >>> balanced(line | {"status": "UP 1/3", "econ": "", "eresp": "0"})
-    Balanced(slot='s1', weight=45, healthy=True, sessions=2, requests=90, failed=None)
+    >>> balanced(line | {"status": "DOWN 1/2", "eresp": "", "wretr": "0", "wredis": "0"})
+    Balanced(slot='s1', weight=45, healthy=False, sessions=2, requests=90, failed=None)
     """
     status = row["status"]
     gone = status.startswith(("DRAIN", "MAINT"))
-    failed = [_count(row, column) for column in ("hrsp_5xx", "econ", "eresp")]
     return Balanced(
         slot=row["svname"],
         weight=0 if gone else _count(row, "weight") or 0,
         healthy=status.startswith(("UP", "DRAIN")),
         sessions=_count(row, "scur"),
         requests=_count(row, "stot"),
-        failed=None if None in failed else sum(count for count in failed if count is not None),
+        failed=_failed(row),
     )
+
+
+def _failed(row: Mapping[str, str]) -> int | None:
+    """Never more than there were requests: HAProxy counts one that broke off twice where nobody else is tried."""
+    counts = [_count(row, column) for column in ("stot", "hrsp_5xx", "econ", "eresp", "wretr", "wredis")]
+    known = [count for count in counts if count is not None]
+    if len(known) < len(counts):
+        return None
+    requests, answered, unreached, *elsewhere = known
+    return min(requests, answered + unreached + max(elsewhere))
 
 
 def _count(row: Mapping[str, str], column: str) -> int | None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import msgspec
 
 from nvcops.adapters.backup.tools import last_words
-from nvcops.adapters.releases.archive import Packed, walk
+from nvcops.adapters.releases.archive import Packed, reading
 from nvcops.adapters.slots.asking import QUICK_S, Host, ask, held, run_there
 from nvcops.adapters.slots.host import LocalHost, RemoteHost
 from nvcops.core.cluster import Control
@@ -213,8 +213,8 @@ class ReleaseSlots:
         return self.hosts[slot]
 
     def _files(self, digest: str) -> Iterator[Packed]:
-        with self.releases.artifact(digest).open("rb") as artifact:
-            yield from walk(artifact, digest)
+        with self.releases.artifact(digest).open("rb") as artifact, reading(artifact, digest) as files:
+            yield from files
 
     def _check(self, host: Host, digest: str) -> None:
         """Compare all files of a release on a host with those of the artifact, which is read and verified again."""

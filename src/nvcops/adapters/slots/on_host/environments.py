@@ -69,7 +69,10 @@ def forget_environment(root: Path, environments: Path, lock: str, wait_s: float)
 
 def run(_: BinaryIO, words: list[str], folder: str, deadline_s: float) -> dict[str, Any]:
     """Run a program to its end; with everything that it began it is killed when that does not come in time."""
-    code, said = ended(words, Path(folder), deadline_s)
+    try:
+        code, said = ended(words, Path(folder), deadline_s)
+    except OSError as error:
+        raise No(f"{words[0]} cannot be run: {error.strerror}", "it is to be a program of that host") from None
     return {"code": code, "said": said}
 
 
