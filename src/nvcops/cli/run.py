@@ -71,7 +71,7 @@ def _parameter(option: Option) -> click.Option:
     return click.Option([option.flag], type=option.kind, default=option.default, show_default=True, help=option.help)
 
 
-def run_procedure(
+def run_procedure(  # noqa: PLR0913 - what a command may be told
     entry: Procedure,
     *,
     target_path: Path | None,

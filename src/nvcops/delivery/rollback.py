@@ -113,8 +113,8 @@ def restore_application(  # noqa: D417 - its Args are the script's flags
     """Put a version that is kept back into service: all traffic to it first, then every main slot.
 
     Whether it runs on the schema of now is asked before anything is done. One that is warm in the spare slots serves
-    within seconds; another is started there first. It is an emergency change of whoever signs for it (--as NAME), and is
-    reviewed afterwards.
+    within seconds; another is started there first. It is an emergency change of whoever signs for it (--as NAME), and
+    is reviewed afterwards.
 
     Args:
         version: which version, or the beginning of its digest; without it the one that the last rollout replaced
