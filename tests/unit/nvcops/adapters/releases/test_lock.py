@@ -45,7 +45,7 @@ def test_the_lock_of_this_repository_is_one() -> None:
         (f"alpha @ https://example.com/a.whl{HASH}", "alpha is not pinned by =="),
         ("-r other.txt", "'-r' is no locked requirement"),
         ("-e .", "'-e' is no locked requirement"),
-        ("--index-url https://example.com/simple", "'--index-url' is no locked requirement"),
+        ("--find-links https://example.com/simple", "'--find-links' is no locked requirement"),
         (f"./alpha.whl{HASH}", "is no locked requirement"),
         (f"alpha==1.0{HASH} --config-settings=x", "is no locked requirement"),
         (f"alpha==1.0{HASH}\nAlpha==1.1{HASH}", "2: alpha stands in it twice"),
