@@ -105,7 +105,7 @@ def resume(  # noqa: PLR0913, PLR0917 - the flags of a command line
 @target_option
 @json_option
 def cancel(run: str, target_path: Path | None, as_json: bool, person: str | None, key: Path | None) -> int:
-    """Stop a run at its next step. What it did is not undone."""
+    """Stop a run at its next step. What it did stays, but for changes that it was only trying: those go back."""
     return _acted(
         target_path,
         as_json,

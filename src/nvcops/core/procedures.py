@@ -49,7 +49,8 @@ class Procedure:
     identifiers of the controls that its run is evidence for. `approval_unless` is the option with which it asks for no
     approval, `approval_if` the one with which alone it does. `needs` are the manifest's tables without which the clock
     does not ask for it. `maintenance`: from its approval on, its time is left out of the objectives; no repair of
-    an outage is that.
+    an outage is that. `given_up(target, run)` takes back what a run that is cancelled or fails has changed and not yet
+    accepted, and says in sentences what became of it.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Procedure:
     needs: tuple[str, ...] = ()
     approval_if: str = ""
     maintenance: bool = False
+    given_up: Callable[[Any, str], list[str]] | None = None
 
     def asks_approval(self, options: Mapping[str, Any]) -> bool:
         """Whether a run with these options asks a second person, so that its requester must be known."""
@@ -154,6 +156,7 @@ def procedure(  # noqa: PLR0913 - a line of the runbook has many columns
     approval_if: str = "",
     maintenance: bool = False,
     needs: Iterable[str] = (),
+    given_up: Callable[[Any, str], list[str]] | None = None,
 ) -> Callable[[Callable[..., None]], Procedure]:
     """Enter a function into the runbook; what stands in its place afterwards is the Procedure."""
 
@@ -172,6 +175,7 @@ def procedure(  # noqa: PLR0913 - a line of the runbook has many columns
             tuple(needs),
             approval_if,
             maintenance,
+            given_up,
         )
         if _REGISTRY.setdefault(name, entry) is not entry:
             raise ValueError(f"two procedures are called {name}")

@@ -7,7 +7,7 @@ moment only, tries again later, and gives up what it does when customers pay for
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Any, Protocol
 
@@ -79,6 +79,19 @@ class Privilege(msgspec.Struct, frozen=True, kw_only=True):
     grant: str
 
 
+class Pending(msgspec.Struct, frozen=True, kw_only=True):
+    """A change that is in force, or may be, and that nobody has accepted yet.
+
+    `run` made it on `server`; `change` is what the room that made it takes it back by, in its own notation.
+    """
+
+    run: str
+    subject: str
+    server: str
+    since: dt.datetime
+    change: str
+
+
 class Upkeep(Protocol):
     """The primary, by a role of its own that may keep it: [database.upkeep]."""
 
@@ -103,4 +116,20 @@ class Upkeep(Protocol):
 
     def privileges(self) -> list[Privilege]:
         """What it needs and what of it it holds."""
+        ...
+
+    def pending(self) -> list[Pending]:
+        """The changes that nobody has accepted, whoever made them; the oldest first."""
+        ...
+
+    def note(self, change: Pending) -> None:
+        """Note a change, durably, before it is made; one of the same run and subject is noted once.
+
+        Raises:
+            StateError: it cannot be noted: then it must not be made.
+        """
+        ...
+
+    def settle(self, run: str, subjects: Sequence[str]) -> None:
+        """Forget changes of a run that were accepted, or taken back."""
         ...

@@ -37,12 +37,16 @@ def find_abandoned(store: RunStore) -> Sequence[Abandoned]:
 
 def changed_since(record: RunRecord) -> str:
     """The procedure of a run, or one that it included, whose code is another than when the run met it; "" if none."""
-    met = {record.procedure: record.content_hash}
-    met |= {s.name.rpartition("/")[2]: s.result for s in record.steps if s.kind is StepKind.INCLUDE and s.ended}
-    for name, content_hash in met.items():
+    for name, content_hash in met_by(record).items():
         try:
             if procedures.find(name).content_hash != content_hash:
                 return name
         except NotFoundError:
             return name
     return ""
+
+
+def met_by(record: RunRecord) -> dict[str, str]:
+    """The procedure of a run and those that it included, with the content that they had when the run met them."""
+    included = (step for step in record.steps if step.kind is StepKind.INCLUDE and step.ended)
+    return {record.procedure: record.content_hash} | {step.name.rpartition("/")[2]: step.result for step in included}

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 import msgspec
 
 from nvcops.adapters.runs import entries
-from nvcops.adapters.runs.conduct import ConductedRun, Conducting, Journal, Parked, Watch
+from nvcops.adapters.runs.abandoned import met_by
+from nvcops.adapters.runs.conduct import ConductedRun, Conducting, Journal, Parked, TooLate, Watch, within
 from nvcops.adapters.runs.durable import Broken, Cancelled, DurableJournal
 from nvcops.adapters.runs.evidence import Evidence
 from nvcops.adapters.runs.loose import LooseJournal
@@ -25,11 +27,13 @@ from nvcops.core.manifest import Manifest
 from nvcops.core.runs import RunRecord, RunState, Section, verdict_of
 from nvcops.core.schedule import now
 from nvcops.core.target import Target
+from nvcops.core.units import Seconds
 
 if TYPE_CHECKING:
     from nvcops.adapters.runs.dbos import Dbos
 
 _GRACE_S = 3.0
+_GIVE_UP_S = 600.0
 _BUG_EXIT_CODE = 3
 
 
@@ -172,7 +176,7 @@ class Carrier:
         try:
             ended = self._conducted(record, journal)
         except Cancelled as cancelled:
-            self._finish(_cancelled(record, str(cancelled)))
+            self._finish(self._given_up(_cancelled(record, str(cancelled))))
             return
         except Broken as broken:
             self._put_down(record, RunState.WAITING, str(broken))
@@ -192,8 +196,27 @@ class Carrier:
             procedure.function(run, self.target, **record.options)
             run.concluded()
         except Exception as error:  # noqa: BLE001 - whatever it is, it is how the run ended
-            return _failed(record, error)
+            return self._given_up(_failed(record, error))
         return _concluded(record, conducting.sections)
+
+    def _given_up(self, record: RunRecord) -> RunRecord:
+        """The record, with what became of what it had changed and not yet accepted.
+
+        While it still has its lock: no other run may change the same meanwhile.
+        """
+        if self._store is None or record.dry_run:
+            return record
+        said: list[str] = []
+        try:
+            met = (procedures.find(name) for name in met_by(self._store.get(record.id)))
+            for undo in [procedure.given_up for procedure in met if procedure.given_up]:
+                said += within(_GIVE_UP_S, partial(undo, self.target, record.id), self._leave)
+        except TooLate:
+            said += [f"taking back what it changed did not end within {Seconds(_GIVE_UP_S)}: it may still be in force"]
+        except Exception as error:  # noqa: BLE001 - the run ends whatever happens, and says what may be left
+            why = error.sentence if isinstance(error, NvcopsError) else f"{type(error).__name__}: {error}"
+            said += [f"what it changed may still be in force: {why}"]
+        return msgspec.structs.replace(record, error="; ".join([record.error, *said]))
 
     def _finish(self, record: RunRecord) -> None:
         """Record the end, or leave the run as it is: what the records do not have must not be over for the journal."""
@@ -211,7 +234,7 @@ class Carrier:
         Raises:
             StateError: it cannot be written.
         """
-        cancelled = _cancelled(record, person)
+        cancelled = self._given_up(_cancelled(record, person))
         self.store.finish(cancelled, self._worker.id, [entries.ended(cancelled)])
 
     def _put_down(self, record: RunRecord, state: RunState, why: str) -> None:

@@ -243,7 +243,7 @@ def _body(call: Callable[[], Any], how: Conduct, kind: StepKind, leave: threadin
         for attempt in range(1, how.attempts + 1):
             try:
                 return journal_format.returned(within(how.deadline, call, leave))
-            except _TooLate:
+            except TooLate:
                 late = DeadlineExceeded(f"it did not end within {how.deadline}")
                 if kind is StepKind.ACT and not how.idempotent:
                     raise OutcomeUnknown(late.sentence) from None
@@ -257,15 +257,15 @@ def _body(call: Callable[[], Any], how: Conduct, kind: StepKind, leave: threadin
     return carry_out
 
 
-class _TooLate(Exception):
-    pass
+class TooLate(Exception):
+    """What was called did not end in time; it is left behind."""
 
 
 def within(deadline_s: float, call: Callable[[], T], leave: threading.Event) -> T:
     """Call in a thread of its own and wait so long; what does not end is left behind.
 
     Raises:
-        _TooLate: it did not end.
+        TooLate: it did not end.
         Parked: the worker leaves.
     """
     outcome: queue.SimpleQueue[tuple[bool, Any]] = queue.SimpleQueue()
@@ -290,4 +290,4 @@ def within(deadline_s: float, call: Callable[[], T], leave: threading.Event) -> 
             raise value
         result: T = value
         return result
-    raise _TooLate
+    raise TooLate

@@ -247,7 +247,9 @@ class Runs:
             raise error
 
     def cancel(self, run: str, by: str | Speaker) -> RunRecord:
-        """Stop a run: at its next step where a worker has it, at once otherwise. What it did is not undone.
+        """Stop a run: at its next step where a worker has it, at once otherwise.
+
+        What it did is not undone, but for changes that were being tried: its procedure takes them back.
 
         Raises:
             NotFoundError: there is no such run.

@@ -24,7 +24,7 @@ from nvcops.adapters.runs.store import RunStore
 from nvcops.core.errors import NvcopsError
 from nvcops.core.identity import Statement
 from nvcops.core.progress import heard_by
-from nvcops.core.runs import RunRecord, RunState, Section, Signed, StepRecord
+from nvcops.core.runs import RunRecord, RunState, Section, Signed, StepKind, StepRecord
 from nvcops.core.schedule import now
 
 _LOST = "its worker was gone before its end was recorded: it may be done, half done or not done"
@@ -81,7 +81,7 @@ class DurableJournal:
             self._watch(begun)
             while True:
                 try:
-                    with heard_by(lambda far: self._watch(msgspec.structs.replace(begun, progress=str(far)))):
+                    with heard_by(lambda far: self._told(begun, str(far))):
                         return body()
                 except OutcomeUnknown as unknown:
                     settled = self._settle_unknown(begun, f"{unknown}: it may be done, half done or not done")
@@ -91,6 +91,12 @@ class DurableJournal:
         kept = self._journaled(step, journaled)
         self._end(step, kept)
         return kept
+
+    def _told(self, step: StepRecord, progress: str) -> None:
+        """Pass on how far a step is; a reading is left there when the run was cancelled, for it has changed nothing."""
+        self._watch(msgspec.structs.replace(step, progress=progress))
+        if step.kind is StepKind.READ and (person := self._store.cancelled_by(self._run.id)):
+            raise Cancelled(person)
 
     def person(self, step: StepRecord) -> str:
         """See runs_conduct.Journal."""

@@ -42,6 +42,11 @@ class RunRecords:
         rows = self.ops.rows("SELECT requested_by, requester_key FROM runs WHERE id = ?", run)
         return (rows[0][0], rows[0][1]) if rows else ("", "")
 
+    def cancelled_by(self, run: str) -> str:
+        """Who asked for a run to stop; empty: nobody."""
+        rows = self.ops.rows("SELECT cancelled_by FROM runs WHERE id = ?", run)
+        return str(rows[0][0] or "") if rows else ""
+
     def crashes(self, run: str) -> int:
         """How many workers died while they had it."""
         rows = self.ops.rows("SELECT crashes FROM runs WHERE id = ?", run)

@@ -10,6 +10,7 @@ from nvcops.adapters.postgres import PostgresServer
 from nvcops.adapters.roles import Roles
 from nvcops.adapters.upkeep.keeper import PostgresUpkeep
 from nvcops.adapters.upkeep.latency import Meter
+from nvcops.adapters.upkeep.pending import PendingFile
 from nvcops.core.errors import ManifestError
 from nvcops.core.manifest import Manifest
 
@@ -33,4 +34,5 @@ def open_upkeep(manifest: Manifest, cluster: Patroni | None = None) -> PostgresU
     }
     primary = database.primary.name
     roles = Roles(cluster, servers, primary) if cluster else None
-    return PostgresUpkeep(servers=servers, primary=primary, roles=roles, meter=Meter(manifest.services))
+    notes = PendingFile(manifest.platform.state / "upkeep" / "pending.json")
+    return PostgresUpkeep(servers=servers, primary=primary, roles=roles, meter=Meter(manifest.services), notes=notes)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -12,23 +12,25 @@ from nvcops.adapters.postgres import PostgresServer
 from nvcops.adapters.roles import Roles
 from nvcops.adapters.upkeep.latency import Meter
 from nvcops.adapters.upkeep.order import Carrying
+from nvcops.adapters.upkeep.pending import PendingFile
 from nvcops.adapters.upkeep.privileges import privileges
 from nvcops.adapters.upkeep.statement import SQL
 from nvcops.core.queries import Rows
-from nvcops.core.upkeep import Done, Guard, Order, Privilege
+from nvcops.core.upkeep import Done, Guard, Order, Pending, Privilege
 
 
 @dataclass(slots=True, kw_only=True)
 class PostgresUpkeep:
     """`servers` by name, `primary` the one that the manifest says, `roles` who it is where a cluster chooses.
 
-    A transaction older than `old_s` is not waited for by CONCURRENTLY.
+    `notes` hold what nobody has accepted yet. A transaction older than `old_s` is not waited for by CONCURRENTLY.
     """
 
     servers: Mapping[str, PostgresServer]
     primary: str
     roles: Roles | None
     meter: Meter
+    notes: PendingFile
     old_s: float = 30.0
     _turn: threading.Lock = field(default_factory=threading.Lock, init=False)
 
@@ -49,6 +51,18 @@ class PostgresUpkeep:
     def privileges(self) -> list[Privilege]:
         """What it needs and what of it it holds."""
         return privileges(SQL, self.rows)
+
+    def pending(self) -> list[Pending]:
+        """The changes that nobody has accepted."""
+        return self.notes.read()
+
+    def note(self, change: Pending) -> None:
+        """Note a change before it is made."""
+        self.notes.note(change)
+
+    def settle(self, run: str, subjects: Sequence[str]) -> None:
+        """Forget what was accepted or taken back."""
+        self.notes.settle(run, subjects)
 
     @property
     def _server(self) -> PostgresServer:

@@ -13,9 +13,10 @@ from nvcops.core.checks import Check, Finding, Verdict
 from nvcops.core.errors import StepFailed, TargetError, UsageError
 from nvcops.core.manifest import Manifest, UpkeepEntry
 from nvcops.core.runs import Run, conduct
+from nvcops.core.schedule import now
 from nvcops.core.target import Target
 from nvcops.core.units import Seconds
-from nvcops.core.upkeep import Done, Order, Outcome
+from nvcops.core.upkeep import Done, Order, Outcome, Pending
 from nvcops.database.copies import asked
 from nvcops.database.maintenance.db_maintenance import guard_of
 from nvcops.database.optimization.proposals import Kind, Proposal, Setting, of
@@ -48,9 +49,9 @@ class There(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @conduct(deadline="2 min", idempotent=True)
-def usual(target: Target, now: dt.datetime) -> dict[int, float]:
+def usual(target: Target, until: dt.datetime) -> dict[int, float]:
     """Read how long a call of each statement took in the last day."""
-    heard = asked(target, now - _DAY, now)
+    heard = asked(target, until - _DAY, until)
     return means(heard.workload) if heard.workload else {}
 
 
@@ -145,7 +146,7 @@ class Changed(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def name(self) -> str:
         """What was to be changed."""
-        return f"{self.proposal.subject} = {self.proposal.to}"
+        return self.proposal.name
 
     @property
     def made(self) -> bool:
@@ -163,6 +164,12 @@ def changed_findings(
     return [*lines, *([watch_finding(seen)] if seen else [])]
 
 
+def taken_back(one: Changed, there: There) -> bool:
+    """Whether a change that was to be taken back is, as far as was read."""
+    undone = one.back is not None and one.back.outcome is Outcome.DONE
+    return undone and not there.trouble and not as_meant(one.proposal, there.values)
+
+
 def _changed_finding(one: Changed, first: There, there: There) -> Finding:
     if not one.made and one.back is None:
         return CHANGED.finding(Verdict.WARNING, f"not changed: {one.done.why}", subject=one.name)
@@ -171,7 +178,7 @@ def _changed_finding(one: Changed, first: There, there: There) -> Finding:
     was, in_it = one.proposal.was, as_meant(one.proposal, there.values)
     elsewhere = f"; {there.server} is primary now, it was {first.server}" if there.server != first.server else ""
     if one.back is not None:
-        still = bool(in_it or one.back.outcome is not Outcome.DONE)
+        still = not taken_back(one, there)
         observed = f"{'still in force' if in_it else 'not taken back'}: {one.back.why}" if still else f"{was} again"
         return REVERTED.finding(Verdict.CRITICAL if still else Verdict.WARNING, observed + elsewhere, subject=one.name)
     if not in_it:
@@ -219,7 +226,11 @@ def change(run: Run, target: Target, chosen: Sequence[Proposal]) -> list[Finding
         changed = _taken_back(run, target, changed, first.server)
         there = run.read(in_force, target, wanted, False)
     else:
+        if made:
+            run.step("accept what hurt nobody", settled, target, run.id, [one.name for one in made])
         there = run.read(in_force, target, wanted)
+    if gone := [one.name for one in changed if one.back and taken_back(one, there)]:
+        run.step("note that it is taken back", settled, target, run.id, gone)
     return [*changed_findings(changed, first, there, seen, trouble), *by_hand]
 
 
@@ -231,7 +242,7 @@ def _made(run: Run, target: Target, wanted: Sequence[Proposal], first: There) ->
             done = Done(outcome=Outcome.REFUSED, why="somebody has changed it since it was measured")
             changed.append(Changed(proposal=one, done=done))
             continue
-        done, lost = _stepped(run, f"set {one.subject} = {one.to}", target, one, first.server, back=False)
+        done, lost = _stepped(run, f"set {one.name}", target, one, first.server, back=False)
         changed.append(Changed(proposal=one, done=done))
         if lost:  # nobody knows whether it was done
             return [*changed[:-1], Changed(proposal=one, done=done, back=done)], done.why
@@ -262,7 +273,7 @@ def _taken_back(run: Run, target: Target, changed: Sequence[Changed], server: st
 def _stepped(run: Run, title: str, target: Target, one: Proposal, server: str, *, back: bool) -> tuple[Done, bool]:
     """A step, and whether nobody knows what came of it: it is no reason to leave the others as they are."""
     try:
-        return run.step(title, alter, target, one, server, back=back), False
+        return run.step(title, alter, target, one, server, "" if back else run.id), False
     except StepFailed as error:
         return Done(outcome=Outcome.REFUSED, why=error.sentence), True
 
@@ -287,19 +298,41 @@ def _watched(run: Run, target: Target, usually: dict[int, float], seconds: float
 
 
 @conduct(deadline="30 min", idempotent=True, attempts=2)
-def alter(target: Target, one: Proposal, server: str, *, back: bool) -> Done:
-    """Change one thing on that server, or take it back: a setting does not move to another one with the data."""
+def alter(target: Target, one: Proposal, server: str, run: str) -> Done:
+    """Change one thing on that server for a run, or (no run) take it back.
+
+    A setting does not move to another server with the data. What is changed is noted before, so that it is taken back
+    when its run ends before anybody has accepted it.
+    """
+    back = not run
     statements = one.undo if back else one.apply
     what = "take back" if back else "set"
     if one.kind is not Kind.TABLE and target.upkeep is not None and target.upkeep.name != server:
         there = f"; `{'; '.join(statements)}` on {server}" if back else ""
         return Done(outcome=Outcome.REFUSED, why=f"{server} is primary no more{there}")
     done = Done(outcome=Outcome.DONE)
+    if run and target.upkeep is not None:
+        target.upkeep.note(noted(one, server, run))
     for sql in statements:
         done = _carried_out(target, Order(title=f"{what} {one.subject}", sql=sql))
         if done.outcome is not Outcome.DONE:
             break
+    if run and target.upkeep is not None and done.outcome is not Outcome.DONE:
+        target.upkeep.settle(run, [one.name])  # the server did not do it: nothing is in force
     return done
+
+
+def noted(one: Proposal, server: str, run: str) -> Pending:
+    """What is noted of a change until somebody has accepted it."""
+    return Pending(run=run, subject=one.name, server=server, since=now(), change=msgspec.json.encode(one).decode())
+
+
+@conduct(deadline="1 min", idempotent=True, attempts=3)
+def settled(target: Target, run: str, subjects: list[str]) -> bool:
+    """Forget that nobody had accepted it."""
+    if target.upkeep is not None:
+        target.upkeep.settle(run, subjects)
+    return True
 
 
 @conduct(deadline="2 min", idempotent=True, attempts=3)

@@ -21,6 +21,7 @@ from nvcops.database.optimization.altering import change
 from nvcops.database.optimization.hints import Aged, Hint, plan_hints, removal
 from nvcops.database.optimization.proposals import Churned, Kind, Proposal, Setting, Signs, described, proposals
 from nvcops.database.optimization.trial import Sessions, Trial, enough, gain, pool_told, side_by_side, told, tried
+from nvcops.database.optimization.unaccepted import clean, given_up
 from nvcops.database.topics import Answers, many
 
 ASKED = queries.load("nvcops.database.optimization", "db_optimization.sql")
@@ -200,6 +201,7 @@ def hint_findings(hints: Sequence[Hint]) -> list[Finding]:
     approval=True,
     maintenance=True,
     approval_if="apply",
+    given_up=given_up,
 )
 def db_optimization(  # noqa: D417 - its Args are the script's flags
     run: Run, target: Target, *, apply: bool = False
@@ -210,29 +212,30 @@ def db_optimization(  # noqa: D417 - its Args are the script's flags
     before and after in turns, and recommended only where it gained 3 % or more in every round and no statement got
     slower by a tenth. Nothing is recommended from a formula. Nothing of the live database is changed but with --apply,
     when a second person has seen the gains: then its statements are watched, and all is taken back when one of them got
-    slower. What needs a restart is only told.
+    slower, or when the run is cancelled before that is known. What needs a restart is only told.
 
     Args:
         apply: change what gained something, watch it, and take it back when a statement gets slower
     """
+    left = clean(run, target)
     before = run.read(signs, target)
     if before.trouble:
-        run.conclude([READ.unknown(before.trouble)])
+        run.conclude([*left, READ.unknown(before.trouble)])
         return
     found = proposals(before.signs)
     copy = run.step("restore a copy", copied, target, run.id)
     if copy is None:  # a rehearsal
-        run.conclude([READ.finding(Verdict.OK, f"would be tried: {'; '.join(described(found)) or 'nothing'}")])
+        run.conclude([*left, READ.finding(Verdict.OK, f"would be tried: {'; '.join(described(found)) or 'nothing'}")])
         return
     seen = run.read(measured, target, run.id, run.started, found, list(before.aged))
     run.step("throw the copy away", discarded, target, run.id)
     lines = measured_findings(seen, before.signs, found)
     chosen = [one.proposal for one in best(seen.trials)]
     if apply and chosen:
-        gains = "; ".join(f"{one.proposal.subject} = {one.proposal.to}: {told(one)}" for one in best(seen.trials))
+        gains = "; ".join(f"{one.proposal.name}: {told(one)}" for one in best(seen.trials))
         run.approve("change", f"Change on the live database: {gains}")
         lines = [_settled(line) for line in lines] + change(run, target, chosen)
-    run.conclude(lines, summary=_summary(seen, Seconds(copy.seconds)))
+    run.conclude([*left, *lines], summary=_summary(seen, Seconds(copy.seconds)))
 
 
 def _settled(line: Finding) -> Finding:

@@ -98,6 +98,11 @@ class Proposal(msgspec.Struct, frozen=True, kw_only=True):
     apply: tuple[str, ...] = ()
     undo: tuple[str, ...] = ()
 
+    @property
+    def name(self) -> str:
+        """What it changes, and to what."""
+        return f"{self.subject} = {self.to}"
+
 
 _WORK_MEM_MAX_KB = 256 * 1024
 _SHARED_MAX_PAGES = (8 << 30) // 8192

@@ -96,7 +96,15 @@ def main() -> None:
     procedure = find(name)
     target = replace(connect(load_manifest(folder / "platform.toml")), control=Stopped())
     procedure.function(run, target, **procedure.arguments(options))
-    print(json.dumps({"wrong": [finding.check for finding in run.wrong], "steps": run.number}))
+    print(
+        json.dumps(
+            {
+                "wrong": [finding.check for finding in run.wrong],
+                "steps": run.number,
+                "said": [f"{line.check} {line.subject}: {line.observed}" for line in run.findings],
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

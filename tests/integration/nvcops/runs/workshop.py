@@ -11,6 +11,7 @@ from pathlib import Path
 from nvcops.core.checks import Check, Verdict
 from nvcops.core.errors import Unreachable
 from nvcops.core.procedures import procedure
+from nvcops.core.progress import tell
 from nvcops.core.runs import Run, conduct
 
 LEVEL = Check("workshop.level", "Level", "fill it")
@@ -122,3 +123,54 @@ def tanks_stuck(run: Run, target: Workshop) -> None:
 def tanks_broken(run: Run, target: Workshop) -> None:
     """End without a conclusion."""
     run.read(levels, target)
+
+
+def take_lids_back(target: Workshop, run: str) -> list[str]:
+    """The lids that a run took off and nobody wants off: its own alone, once."""
+    off = target.folder / f"lids-{run}"
+    if not off.exists():
+        return []
+    if (target.folder / "rusty").exists():
+        raise Unreachable("the lid does not move")
+    off.unlink()
+    return ["the lid is on again"]
+
+
+@conduct(deadline="5 s", idempotent=True)
+def lid(target: Workshop, run: str, *, off: bool) -> bool:
+    """Take the lid off, noting that nobody wants it off yet; or forget that."""
+    noted = target.folder / f"lids-{run}"
+    if off:
+        noted.touch()
+    else:
+        noted.unlink(missing_ok=True)
+    return off
+
+
+@procedure("tanks-open", lock="tanks", given_up=take_lids_back)
+def tanks_open(run: Run, target: Workshop, *, broken: bool = False) -> None:
+    """Take the lid off, and look for a long time whether that was a good idea."""
+    run.step("take the lid off", lid, target, run.id, off=True)
+    if broken:
+        raise ValueError("nobody thought of that")
+    run.read(_looking, target)
+    run.step("leave it off", lid, target, run.id, off=False)
+    run.conclude([LEVEL.finding(Verdict.OK, "it is off, and stays off")])
+
+
+@conduct(deadline="5 min", idempotent=True)
+def _looking(target: Workshop) -> int:
+    """Look at it."""
+    for look in range(3000):
+        tell(0, 0, f"look {look}")
+        if (target.folder / "enough").exists():
+            return look
+        time.sleep(0.1)
+    return 3000
+
+
+@procedure("tanks-day")
+def tanks_day(run: Run, target: Workshop) -> None:  # noqa: ARG001 - its part is given it by the run
+    """The lid, as a part of something larger."""
+    run.include(tanks_open)
+    run.conclude([LEVEL.finding(Verdict.OK, "a day")])

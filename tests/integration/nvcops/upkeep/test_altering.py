@@ -19,12 +19,13 @@ from nvcops.adapters.postgres import PostgresServer
 from nvcops.adapters.upkeep import PostgresUpkeep
 from nvcops.core.checks import Finding, Verdict
 from nvcops.core.errors import StepFailed, TargetError, Unreachable
-from nvcops.core.upkeep import Done, Guard, Order
+from nvcops.core.upkeep import Done, Guard, Order, Outcome
 from nvcops.core.workload import Statement, Workload
 from nvcops.database.optimization import regression
-from nvcops.database.optimization.altering import change
+from nvcops.database.optimization.altering import alter, change, in_force, reload
 from nvcops.database.optimization.proposals import Churned, Proposal, Setting, Signs, of, proposals
 from nvcops.database.optimization.regression import Slower, Watched, counted, watched
+from nvcops.database.optimization.unaccepted import clean, given_up
 
 SETTING = Setting("random_page_cost", "4", "", "user")
 LOOK_UP = "SELECT filler FROM bank.big WHERE id = %s"
@@ -34,6 +35,7 @@ LOOK_UP = "SELECT filler FROM bank.big WHERE id = %s"
 class Straight:
     """A run that does every step when it is asked, and remembers what was done."""
 
+    id: str = "db-optimization@1"
     started: dt.datetime = field(default_factory=lambda: dt.datetime.now(dt.UTC))
     titles: list[str] = field(default_factory=list)
 
@@ -121,6 +123,7 @@ def test_a_setting_that_hurts_nobody_is_in_force_after_the_watch(live: Live) -> 
     assert found["optimization.changed"].verdict is Verdict.OK, found
     assert found["optimization.watched"].verdict is Verdict.OK
     assert live.value() == "1.1"
+    assert live.world.upkeep.pending() == []
     assert not [title for title in run.titles if "back" in title]
 
 
@@ -129,10 +132,12 @@ def test_a_setting_that_makes_a_statement_slower_is_taken_back(live: Live) -> No
     assert found["optimization.reverted"].observed == "4 again", found
     assert "takes" in found["optimization.watched"].observed
     assert live.value() == "4"
-    assert run.titles[-2:] == [
+    assert run.titles[-3:] == [
         "take random_page_cost = 100000000 back",
         "have the server read what was before",
+        "note that it is taken back",
     ]
+    assert live.world.upkeep.pending() == []
 
 
 def test_when_nobody_can_look_it_is_taken_back_too(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -263,6 +268,7 @@ def test_a_setting_is_taken_back_on_the_server_on_which_it_was_set_and_on_no_oth
     assert line.verdict is Verdict.CRITICAL
     assert f'`ALTER SYSTEM RESET "random_page_cost"` on {first}' in line.observed
     assert "db-2 is primary now" in line.observed
+    assert [one.server for one in live.world.upkeep.pending()] == [first], "the next run tries again"
     assert run.titles[-2].startswith("take random_page_cost")
 
 
@@ -309,3 +315,37 @@ def test_a_night_without_customers_proves_nothing_and_all_is_taken_back(
     assert found["optimization.watched"].verdict is Verdict.UNKNOWN
     assert "often enough" in found["optimization.watched"].observed
     assert live.value() == "4"
+
+
+def test_what_was_being_watched_is_taken_back_by_who_gives_the_run_up(live: Live) -> None:
+    run, setting = Straight(), of(SETTING, "1.1", "its value is one of rotating disks")
+    assert alter(live.target, setting, live.target.upkeep.name, run.id).outcome is Outcome.DONE
+    assert reload(live.target).outcome is Outcome.DONE
+    assert in_force(live.target, [setting], True).values["random_page_cost"] == "1.1"
+    assert given_up(live.target, "another@1") == []
+    assert given_up(live.target, run.id) == ["random_page_cost = 1.1 is taken back"]
+    assert (live.value(), live.world.upkeep.pending()) == ("4", [])
+
+
+def test_what_cannot_be_taken_back_is_said_and_tried_again_by_the_next_run(
+    live: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setting = of(SETTING, "1.1", "its value is one of rotating disks")
+    alter(live.target, setting, live.target.upkeep.name, "first@1")
+    reload(live.target)
+    with monkeypatch.context() as lost:
+        lost.setattr(PostgresUpkeep, "carry_out", lambda *_: (_ for _ in ()).throw(Unreachable("db-1 was lost")))
+        (said,) = given_up(live.target, "first@1")
+    assert said == "random_page_cost = 1.1 may still be in force: db-1 was lost; the next db-optimization takes it back"
+    run = Straight(id="second@1")
+    (line,) = clean(run, live.target)  # type: ignore[arg-type]
+    assert line.observed == "first@1 ended before it was accepted: it is taken back"
+    assert run.titles == ["take back random_page_cost = 1.1, which nobody accepted"]
+    assert (live.value(), live.world.upkeep.pending()) == ("4", [])
+    assert clean(Straight(id="third@1"), live.target) == []  # type: ignore[arg-type]
+
+
+def test_what_the_server_refused_is_nothing_to_take_back(live: Live) -> None:
+    live.world.world.execute(f"REVOKE ALTER SYSTEM ON PARAMETER random_page_cost FROM {ROLE}")
+    done = alter(live.target, of(SETTING, "1.1", "slow disks"), live.target.upkeep.name, "refused@1")
+    assert (done.outcome, live.world.upkeep.pending()) == (Outcome.REFUSED, [])

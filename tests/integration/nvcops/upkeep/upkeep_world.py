@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from nvcops.adapters.files import load_manifest
 from nvcops.adapters.postgres import PostgresServer
 from nvcops.adapters.upkeep.keeper import PostgresUpkeep
 from nvcops.adapters.upkeep.latency import Meter
+from nvcops.adapters.upkeep.pending import PendingFile
 from nvcops.core.manifest import Instance, Manifest, Series, ServiceEntry
 from nvcops.core.units import Seconds
 from nvcops.core.upkeep import Guard
@@ -92,6 +94,23 @@ class UpkeepWorld:
         return load_manifest(folder / "platform.toml")
 
 
+def keeper_of(world: World, folder: Path, meter: Meter | None = None) -> PostgresUpkeep:
+    """What keeps the database, by its own role; its notes are in the folder."""
+    socket = PostgresServer(
+        name="db-1",
+        host="127.0.0.1",
+        port=world.server.port,
+        database=world.database,
+        user=ROLE,
+        deadline_s=10.0,
+        password=_PASSWORD,
+    )
+    notes = PendingFile(folder / "pending.json")
+    return PostgresUpkeep(
+        servers={"db-1": socket}, primary="db-1", roles=None, meter=meter or Meter([]), notes=notes, old_s=20.0
+    )
+
+
 @contextmanager
 def upkeep_on(
     server: Postgres, major: int, *, rights: bool = True, meter: Meter | None = None
@@ -106,19 +125,8 @@ def upkeep_on(
             f"{verb} pg_monitor, bank {word} {ROLE}",
             "GRANT CREATE ON SCHEMA public TO bank",
         )
-        socket = PostgresServer(
-            name="db-1",
-            host="127.0.0.1",
-            port=server.port,
-            database=world.database,
-            user=ROLE,
-            deadline_s=10.0,
-            password=_PASSWORD,
-        )
-        servers = {"db-1": socket}
-        yield UpkeepWorld(
-            world, PostgresUpkeep(servers=servers, primary="db-1", roles=None, meter=meter or Meter([]), old_s=20.0)
-        )
+        with tempfile.TemporaryDirectory() as folder:
+            yield UpkeepWorld(world, keeper_of(world, Path(folder), meter))
 
 
 @dataclass
