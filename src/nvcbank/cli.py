@@ -73,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("migrate", help="create the roles and bring the schema to this release")
     which = command.add_mutually_exclusive_group()
     which.add_argument("--status", action="store_true", help="only say what is applied and what is pending")
-    which.add_argument("--expand-only", action="store_true", help="stop before the first one that removes something")
+    which.add_argument("--kind", choices=["expand", "contract"], help="expand: stop before what removes something")
     command.add_argument("--json", action="store_true", help="print JSON")
     command.set_defaults(run=_migrate)
 
@@ -134,7 +134,7 @@ def _migrate(arguments: argparse.Namespace) -> int:
                 *[f"pending  {name}" for name in found.pending],
             )
         return 0
-    applied = _with_database(lambda connection: migrate(connection, migrations, expand_only=arguments.expand_only))
+    applied = _with_database(lambda connection: migrate(connection, migrations, expand_only=arguments.kind == "expand"))
     if arguments.json:
         _say(json.dumps({"applied": applied}))
     else:

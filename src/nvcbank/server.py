@@ -159,6 +159,10 @@ def _stop_signals(log: Log) -> asyncio.Event:
     return stop
 
 
+def _resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * resource.getpagesize()
+
+
 def _add_gauges(
     metrics: Metrics, pools: dict[str, Pool], poster: Poster[Response], listener: Listener, log: Log
 ) -> None:
@@ -172,4 +176,5 @@ def _add_gauges(
     )
     metrics.gauge("nvcbank_payments_waiting", "Payments not answered yet.", "", lambda: {"": poster.waiting})
     metrics.gauge("nvcbank_http_connections", "Clients connected.", "", lambda: {"": listener.connections})
+    metrics.gauge("process_resident_memory_bytes", "Memory held.", "", lambda: {"": _resident_bytes()})
     metrics.gauge("nvcbank_log_dropped_lines", "Log lines that could not be written.", "", lambda: {"": log.dropped})

@@ -55,6 +55,8 @@ class BankData:
         passwords = {f"NVCBANK_{role.upper()}_PASSWORD_FILE": self._password_file(role) for role in _ROLES}
         bank.run("migrate", env={**admin, **passwords})
         database_roles.join_groups(self.databases.primary)
+        database_roles.let_read_migrations(self.databases.primary)
+        self._url_file("owner", user="nvcbank_owner")  # by which a release migrates the schema later
         seed = {"NVCBANK_SEED_PASSWORD_FILE": self._password_file("customers")}
         bank.run("seed", "--customers", str(self.customers + HOUSE_CUSTOMERS), env={**admin, **seed})
         self._write_roster()

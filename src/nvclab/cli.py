@@ -58,6 +58,9 @@ def cli() -> None:
 @click.option("--http-port", type=click.IntRange(1, 65_535), help="The bank's front door; default: a free port.")
 @click.option("--synchronous-backup", is_flag=True, help="A payment waits for the transaction-log backup: RPO 0.")
 @click.option("--ha", is_flag=True, help="The database is a cluster that Patroni manages, with etcd.")
+@click.option(
+    "--delivery/--no-delivery", default=True, show_default=True, help="Instances run releases in slots, two are spare."
+)
 @click.option("--detach", is_flag=True, help="Return when the lab is ready instead of staying until Ctrl-C.")
 def up(folder: Path, detach: bool, **wished: Any) -> None:
     """Start the lab, and say when it is ready."""
@@ -233,6 +236,28 @@ def host_command(verb: str, name: str, folder: Path) -> None:
     """Let a host crash, freeze, be cut off, or lose its postmaster; put it off for certain (fence); or mend it."""
     for sentence in _ask(folder, {"command": "host", "verb": verb, "name": name})["said"]:
         click.echo(sentence)
+
+
+@cli.command("release")
+@click.argument("name", required=False)
+@click.argument("options", nargs=-1)
+@_folder
+@click.option("--version", default="", help="Its version; default: the bank's own, with the variant's name.")
+@click.option("--base", default="", help="The digest of the release that is changed; default: the checkout.")
+@click.option("--list", "listing", is_flag=True, help="Say which variants there are, and what each does.")
+@_json
+def release_command(
+    name: str | None, options: tuple[str, ...], folder: Path, listing: bool, as_json: bool, **chosen: str
+) -> None:
+    """Build another release of the bank, good or bad: `nvclab release NAME [option=value ...]`."""
+    from nvclab.delivery import Delivery
+    from nvclab.variants import catalogue, making
+
+    if listing or name is None:
+        click.echo(catalogue.as_text())
+        return
+    built = making.make(Delivery(Layout(folder.absolute())), catalogue.find(name), options, **chosen)
+    click.echo(json.dumps(asdict(built)) if as_json else f"{built.digest}  {built.version}")
 
 
 cli.add_command(demo)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import datetime as dt
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 from nvclab import leftovers, platform_file
@@ -12,16 +15,17 @@ from nvclab.bank_data import BankData
 from nvclab.certificates import Authority
 from nvclab.cluster import Cluster
 from nvclab.customers.part import Customers
+from nvclab.delivery import Delivery
 from nvclab.keeper import Keeper, Part
-from nvclab.layout import INSTANCES, Layout, Record, remove_runtime
+from nvclab.layout import INSTANCES, SPARE, Layout, Record, remove_runtime
 from nvclab.pager.part import Pager
 from nvclab.pair import Pair
-from nvclab.parts.bank import Instance
+from nvclab.parts.bank import Instance, Program
 from nvclab.parts.haproxy import HAProxy
 from nvclab.parts.valkey import Valkey
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from nvclab.parts.postgres import Postgres
 
@@ -34,6 +38,7 @@ class Wishes:
 
     synchronous_backup: a payment is acknowledged when the receiver of the transaction log has it, and not before.
     ha: the database is a cluster that Patroni manages.
+    delivery: instances run releases in slots, with spare slots beside them; else they run the checkout.
     """
 
     users: int
@@ -41,6 +46,7 @@ class Wishes:
     http_port: int | None = None
     synchronous_backup: bool = False
     ha: bool = False
+    delivery: bool = False
 
 
 @dataclass
@@ -56,6 +62,7 @@ class DataCentre:
     authority: Authority = field(init=False)
     databases: Pair | Cluster = field(init=False)
     cache: Valkey = field(init=False)
+    delivery: Delivery = field(init=False)
     proxy: HAProxy = field(init=False)
     instances: dict[str, Instance] = field(init=False)
     pager: Pager = field(init=False)
@@ -69,10 +76,9 @@ class DataCentre:
         self.databases = (Cluster if self.wishes.ha else Pair)(layout, self.record, self.keeper)
         self.cache = Valkey(ports["cache"], layout.at("data", "cache"), layout.log("cache"))
         self.bank = BankData(layout, self.databases, self.cache.url, self.wishes.users)
-        self.instances = {
-            name: Instance(name, ports[name], layout.log(name), self.bank.service_environment(name))
-            for name in INSTANCES
-        }
+        self.delivery = Delivery(layout)
+        slots = (*INSTANCES, *(SPARE if self.wishes.delivery else ()))
+        self.instances = {name: self._instance(name) for name in slots}
         self.proxy = HAProxy(
             http_port=ports["http"],
             https_port=ports["https"],
@@ -81,7 +87,8 @@ class DataCentre:
             certificate=self.authority.server_file,
             configuration=layout.at("data", "haproxy.cfg"),
             log=layout.log("proxy"),
-            servers={name: ports[name] for name in INSTANCES},
+            servers={name: ports[name] for name in slots},
+            spare=SPARE,
         )
         self.pager = Pager(ports["pager"], layout.pages, layout.log("pager"))
         self.customers = Customers(
@@ -119,11 +126,12 @@ class DataCentre:
         heal_remembered()
         self._step("cache", lambda: self.keeper.start("cache"))
         self._step("schema and customers of the bank", self.bank.prepare)
-        self._step("standby", self.databases.complete)
+        platform_file.write(self.layout, self.record, self.bank.required_indexes(), self.bank.house())
+        with self._releasing():
+            self._step("standby", self.databases.complete)
         self._step("bank instances", lambda: self._start_together(*INSTANCES))
         self._step("proxy", lambda: self.keeper.start("proxy"))
         self._step("pager", lambda: self.keeper.start("pager"))
-        platform_file.write(self.layout, self.record, self.bank.required_indexes(), self.bank.house())
         if self.wishes.users:
             self._step(f"{self.wishes.users} customers", lambda: self.keeper.start("customers"))
         if self.wishes.synchronous_backup:
@@ -134,6 +142,11 @@ class DataCentre:
         self.keeper.stop_all()
         remove_runtime(self.record)
 
+    def _instance(self, name: str) -> Instance:
+        program = partial(self.delivery.program, name) if self.wishes.delivery else Program
+        environment = {**self.bank.service_environment(name), leftovers.MARKER: self.record.id}
+        return Instance(name, self.record.ports[name], self.layout.log(name), environment, program=program)
+
     def _in_order(self) -> dict[str, Part]:
         return {
             **self.databases.parts,
@@ -143,6 +156,21 @@ class DataCentre:
             "pager": self.pager,
             "customers": self.customers,
         }
+
+    @contextmanager
+    def _releasing(self) -> Iterator[None]:
+        """Build the bank's present release beside what is done meanwhile, and put it where nothing is."""
+        self.proxy.state_file.unlink(missing_ok=True)  # the ports are others than the last time
+        if not self.wishes.delivery:
+            yield
+            return
+        self.delivery.prepare()
+        empty = [name for name in INSTANCES if not self.delivery.current(name).is_symlink()]
+        with ThreadPoolExecutor(max_workers=1) as beside:
+            built = beside.submit(self.delivery.build) if empty else None
+            yield
+        if built is not None:
+            self._step("the bank's release in its slots", lambda: self.delivery.occupy(empty, built.result().digest))
 
     def _start_together(self, *names: str) -> None:
         for name in names:

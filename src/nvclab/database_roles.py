@@ -93,6 +93,14 @@ def join_groups(server: Postgres) -> None:
         _join_groups(connection)
 
 
+def let_read_migrations(server: Postgres) -> None:
+    """Operations may read which migrations of the bank are applied, and nothing else of it."""
+    with server.connect(DATABASE) as connection:
+        _as_builder(connection)
+        connection.execute(_fill("GRANT USAGE ON SCHEMA bank TO {}", OPERATIONS))
+        connection.execute(_fill("GRANT SELECT ON bank.applied_migration TO {}", OPERATIONS))
+
+
 def _join_groups(connection: psycopg.Connection) -> None:
     for role, groups in _GROUPS.items():
         for group in groups:

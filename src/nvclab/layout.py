@@ -2,6 +2,7 @@
 
     D/lab.lock  lab.json  platform.toml  faults.json
     D/data/{primary,standby,cache}   D/logs/   D/secrets/   D/keys/   D/tls/   D/archive/   D/customers/
+    D/delivery/{store,releases,slots,environments}
 
 Sockets cannot lie in D, because their paths end at 107 bytes: they lie in a private folder under /tmp that lab.json
 names.
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 INSTANCES = ("bank-1", "bank-2")
+SPARE = ("bank-3", "bank-4")  # slots in which a new release is tried, and the one before is kept warm
 OPERATIONS = "operations"  # where `nvcops serve` listens, which is no part of the lab
 PORT_NAMES = ("primary", "standby", "cache", "http", "https", "proxy_statistics", *INSTANCES, "pager", OPERATIONS)
 _OWNER = "lab"

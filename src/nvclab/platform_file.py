@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import tomlkit
 
-from nvclab import database_roles
+from nvclab import database_roles, platform_delivery
 from nvclab.certificates import SERVER_NAME
 from nvclab.cluster import HOSTS, SCOPE
 from nvclab.errors import LabError
@@ -89,6 +89,7 @@ def write(layout: Layout, record: Record, required_indexes: list[str], house: Ho
     document["watch"]["probes"] = _probes(str(document["services"][0]["name"]), layout, house)
     for name, value in _LIMITS.items():
         document["limits"][name] = _inline(value) if isinstance(value, dict) else value
+    platform_delivery.fill(document, layout, record, house)
     path = layout.at("platform.toml")
     write_private(path, tomlkit.dumps(document))
     return path

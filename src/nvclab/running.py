@@ -61,7 +61,7 @@ class Lab:
 def temporary(*wishes: str, users: int = 20, think_s: float = 10.0, folder: Path | None = None) -> Iterator[Lab]:
     """A ready lab, in `folder` or in a folder of its own, which is removed at the end; it dies with the caller.
 
-    wishes: further flags of `nvclab up`, e.g. "--synchronous-backup".
+    wishes: further flags of `nvclab up`, e.g. "--synchronous-backup"; without "--delivery" the checkout runs.
     """
     own = folder or Path(tempfile.mkdtemp(prefix="nvclab-lab-"))
     lab = Lab(own)
@@ -80,7 +80,7 @@ def temporary(*wishes: str, users: int = 20, think_s: float = 10.0, folder: Path
 def _started(folder: Path, users: int, think_s: float, wishes: tuple[str, ...]) -> Iterator[None]:
     """A supervisor that is our child, from the moment it is ready until it ends; LabError when it is never ready."""
     argv = [*dying_with_parent(), sys.executable, "-m", "nvclab", "up", "--dir", str(folder)]
-    argv += ["--users", str(users), "--think-s", str(think_s), *wishes]
+    argv += ["--users", str(users), "--think-s", str(think_s), "--no-delivery", *wishes]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         lines: list[str] = []
         for line in process.stdout or ():

@@ -24,7 +24,7 @@ from nvclab.data_centre import DataCentre, Wishes
 from nvclab.errors import LabError, explained
 from nvclab.faults.board import FaultBoard
 from nvclab.host_control import HostControl
-from nvclab.layout import PORT_NAMES, Layout, make_runtime, new_record
+from nvclab.layout import PORT_NAMES, SPARE, Layout, make_runtime, new_record
 from nvclab.part_control import PartControl
 from nvclab.parts.process import free_ports, port_is_free
 
@@ -149,7 +149,8 @@ class Supervisor:
             if not port_is_free(wished):
                 raise LabError(f"Port {wished} is taken.", hint="leave --http-port out, or choose another")
             chosen["http"] = wished
-        names = (*PORT_NAMES, *(cluster.PORT_NAMES if self.wishes.ha else ()))
+        names = [*PORT_NAMES, *(cluster.PORT_NAMES if self.wishes.ha else ())]
+        names += SPARE if self.wishes.delivery else ()
         rest = [name for name in names if name not in chosen]
         return {**chosen, **dict(zip(rest, free_ports(len(rest), avoid=chosen.values()), strict=True))}
 

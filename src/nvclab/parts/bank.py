@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from nvclab.parts.process import Process, run_tool
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
 PROGRAM = (sys.executable, "-m", "nvcbank")
@@ -25,24 +25,35 @@ def run(*arguments: str, env: Mapping[str, str]) -> str:
     return run_tool([*PROGRAM, *arguments], env=env, deadline_s=_TOOL_DEADLINE_S, name=f"nvcbank {arguments[0]}")
 
 
+@dataclass(frozen=True)
+class Program:
+    """How the bank is started: words before its own arguments, and what it is told besides."""
+
+    words: Sequence[str] = PROGRAM
+    env: Mapping[str, str] = field(default_factory=dict)
+
+
 @dataclass
 class Instance:
-    """One instance of the service on a loopback port."""
+    """One instance of the service on a loopback port. `program` is asked at each start: a slot's release may change."""
 
     name: str
     port: int
     log: Path
     env: Mapping[str, str]
     clock_offset_s: float = 0.0
+    program: Callable[[], Program] = Program
     process: Process = field(init=False)
 
     def __post_init__(self) -> None:
-        argv = [*PROGRAM, "serve", "--host", "127.0.0.1", "--port", str(self.port)]
-        self.process = Process(self.name, argv, self.log, self.env)
+        self.process = Process(self.name, PROGRAM, self.log, self.env)
 
     def launch(self) -> None:
-        """Start it without waiting, with the clock it is to believe in."""
-        self.process.env = {**self.process.env, "NVCBANK_CLOCK_OFFSET_S": f"{self.clock_offset_s:g}"}
+        """Start what is to run there without waiting, with the clock it is to believe in."""
+        program = self.program()
+        clock = {"NVCBANK_CLOCK_OFFSET_S": f"{self.clock_offset_s:g}"}
+        self.process.argv = [*program.words, "serve", "--host", "127.0.0.1", "--port", str(self.port)]
+        self.process.env = {**self.env, **clock, **program.env}
         self.process.start()
 
     def ready(self) -> bool:

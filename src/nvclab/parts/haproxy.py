@@ -16,9 +16,10 @@ from nvclab.errors import MissingPart, PartFailed
 from nvclab.parts.process import Process, run_tool
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
 BACKEND = "bank"
+WEIGHT = 100  # of 256
 _ANSWER_BYTES_MAX = 1 << 20
 _CONNECTIONS_MAX, _CONNECTIONS_MIN, _FILES_FOR_THE_REST = 1500, 100, 200
 
@@ -28,6 +29,9 @@ _CONNECTIONS_MAX, _CONNECTIONS_MIN, _FILES_FOR_THE_REST = 1500, 100, 200
 #   payment. An instance that is only not ready answers what it has: nobody's connection is cut for that.
 # * downinter: an instance that was not ready gets customers again within a moment.
 # * http-error 503: when no instance is ready, customers are told to come back, as an instance would tell them.
+# * roundrobin: the only way that splits by weights exactly, whatever the load. (leastconn looks at weights only among
+#   instances that are equally busy, and at a lab's load they mostly have nothing to do.)
+# * server-state-file: whoever sets weights writes down what the runtime socket says of them, so that they outlive us.
 # * dontlog-normal: a line for each request that went wrong, none for the thousand a second that did not.
 _CONFIGURATION = """\
 global
@@ -37,6 +41,7 @@ global
     maxconn {connections_max}
     nbthread 1
     ssl-default-bind-options ssl-min-ver TLSv1.2
+    server-state-file {state_file}
 
 defaults
     log global
@@ -59,7 +64,8 @@ frontend public
     default_backend {backend}
 
 backend {backend}
-    balance leastconn
+    balance roundrobin
+    load-server-state-from-file global
     option httpchk GET /readyz
     retry-on conn-failure empty-response response-timeout
     http-error status 503 content-type "application/problem+json" string '{unavailable}' hdr Retry-After 1
@@ -102,7 +108,10 @@ def connections_within_limits() -> int:
 
 @dataclass
 class HAProxy:
-    """One load balancer. `servers`: name of a bank instance -> its port. `socket`: at most 107 bytes."""
+    """One load balancer. `socket`: at most 107 bytes.
+
+    `servers`: name of a bank instance -> its port; `spare` are those that have no weight at first.
+    """
 
     http_port: int
     https_port: int
@@ -112,6 +121,7 @@ class HAProxy:
     configuration: Path
     log: Path
     servers: Mapping[str, int]
+    spare: Collection[str] = ()
     connections_max: int = field(default_factory=connections_within_limits)
     process: Process = field(init=False)
 
@@ -120,6 +130,11 @@ class HAProxy:
         libraries = program.parent / "lib"
         env = {"LD_LIBRARY_PATH": str(libraries)} if libraries.is_dir() else {}
         self.process = Process("haproxy", [str(program), "-db", "-f", str(self.configuration)], self.log, env)
+
+    @property
+    def state_file(self) -> Path:
+        """Where the weights stand that somebody set, for the next start."""
+        return self.configuration.with_suffix(".state")
 
     def start(self, deadline_s: float = 10.0) -> None:
         """Write the configuration, check it, start, wait until the runtime socket answers."""
@@ -144,8 +159,12 @@ class HAProxy:
             stats_port=self.stats_port,
             backend=BACKEND,
             unavailable=_UNAVAILABLE,
-            servers="\n".join(f"    server {name} 127.0.0.1:{port}" for name, port in self.servers.items()),
+            state_file=_escaped(self.state_file),
+            servers="\n".join(self._server(name, port) for name, port in self.servers.items()),
         )
+
+    def _server(self, name: str, port: int) -> str:
+        return f"    server {name} 127.0.0.1:{port} weight {0 if name in self.spare else WEIGHT}"
 
     def ready(self) -> bool:
         """Say whether the runtime socket answers."""

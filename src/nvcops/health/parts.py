@@ -100,11 +100,14 @@ def _offset(answer: Answer | TargetError | None, now: object) -> float | None:
 
 
 def proxy_servers(target: Target) -> Reading | None:
-    """Ask the proxy for the state of the servers behind it."""
+    """Ask the proxy for the state of the servers behind it; whether spare slots serve is a rollout's affair."""
     if target.proxy is None:
         return None
+    delivery = target.manifest.delivery
+    spare = {slot.name for slot in delivery.spare} if delivery else set()
     try:
-        return Reading(name=target.proxy.name, servers=tuple(target.proxy.servers()))
+        servers = tuple(server for server in target.proxy.servers() if server.server not in spare)
+        return Reading(name=target.proxy.name, servers=servers)
     except TargetError as error:
         return Reading(name=target.proxy.name, trouble=error.sentence)
 

@@ -84,7 +84,7 @@ def test_what_contracts_waits_when_only_expanding_is_asked_for(world: World, dat
             await connection.close()
 
     assert asyncio.run(both()) == (names[:1], names[1:])
-    assert world.run(database, "migrate", "--expand-only").stdout == "nothing to apply\n"
+    assert world.run(database, "migrate", "--kind", "expand").stdout == "nothing to apply\n"
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:x", "https://127.0.0.1", "http://"])

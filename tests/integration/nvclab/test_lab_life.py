@@ -181,7 +181,7 @@ def test_after_down_nothing_is_left(tmp_path: Path) -> None:
         gone(lab, record.id, record.runtime, list(record.ports.values()))
         assert lab.run("status", check=False).returncode == 3
         assert lab.run("down").returncode == 0
-        lab.run("up", "--detach", "--users", "5")  # the same data, again
+        lab.run("up", "--detach", "--no-delivery", "--users", "5")  # the same data, again
         assert {part["state"] for part in lab.status()["parts"]} == {"ready"}
 
 
@@ -198,9 +198,9 @@ def test_after_kill_9_of_the_supervisor_nothing_lives_and_the_next_up_works(tmp_
         lab.run("down")
         gone(lab, record.id, record.runtime, list(record.ports.values()))
         assert segment[1] not in Path("/proc/sysvipc/shm").read_text(encoding="ascii").split()
-        lab.run("up", "--detach", "--users", "5")
+        lab.run("up", "--detach", "--no-delivery", "--users", "5")
         os.kill(lab.layout.record().pid, signal.SIGKILL)
-        lab.run("up", "--detach", "--users", "5")  # at once, without a down
+        lab.run("up", "--detach", "--no-delivery", "--users", "5")  # at once, without a down
         assert {part["state"] for part in lab.status()["parts"]} == {"ready"}
 
 
