@@ -185,8 +185,8 @@ def commitment(value: Any, salt: bytes) -> str:
     return "salted-sha256:" + hashlib.sha256(salt + canonical_json(value)).hexdigest()
 
 
-def check_signed(entry: dict[str, Any], signers: list[str]) -> None:
-    """An approval or attestation holds when a key of its actor signed a statement about this very entry."""
+def check_signed(entry: dict[str, Any], signers: list[str]) -> str:
+    """An approval or attestation holds when a key of its actor signed a statement about this very entry: that key."""
     statement = entry["body"]["statement"]
     for name in {"kind", "run", "actor"} | set(statement) & (FIELDS - {"id", "body"}):
         if statement.get(name) != entry[name]:
@@ -194,6 +194,7 @@ def check_signed(entry: dict[str, Any], signers: list[str]) -> None:
     key = verify_sshsig(canonical_json(statement), entry["body"]["signature"])
     if f'{entry["actor"]} namespaces="{NAMESPACE}" {key}' not in signers:
         raise InvalidError(f"the key that signed is not one of {entry['actor']!r} in the roster")
+    return key
 
 
 def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -215,6 +216,8 @@ class Bundle:
         self.edges = json.loads(self.members["edges.json"])
         self.start, self.size = int(self.edges["start"]), int(self.edges["size"])
         self.lines = self.members["entries.jsonl"].split(b"\n")[:-1]
+        self.signers = self.members["allowed_signers"].decode().splitlines()
+        self.said, self.executed = list[tuple[int, dict[str, Any], str]](), list[tuple[int, str, str]]()
 
     def check_seal(self) -> str:
         """Every byte of the file is as the log's key sealed it."""
@@ -243,8 +246,8 @@ class Bundle:
         return f"{len(leaves):,} entries from index {self.start} on lead to the roots of {len(notes)} checkpoints"
 
     def check_entries(self) -> str:
-        """Every entry is well formed, no id stands twice, and and what people said is signed by them."""
-        signers, seen, signed = self.members["allowed_signers"].decode().splitlines(), set[str](), 0
+        """Every entry is well formed, no id stands twice, and what people said is signed by them."""
+        seen = set[str]()
         for index, line in enumerate(self.lines, self.start):
             try:
                 entry = json.loads(line, object_pairs_hook=once)
@@ -252,11 +255,39 @@ class Bundle:
                     raise InvalidError("malformed, or its id stands twice")
                 seen.add(entry["id"])
                 if entry["kind"] in ("approval", "attestation") or "signature" in entry["body"]:
-                    check_signed(entry, signers)
-                    signed += 1
+                    self.said.append((index, entry, check_signed(entry, self.signers)))
+                elif entry["kind"] == "change.executing":
+                    self.executed.append((index, entry["run"], entry["body"]["run_id"]))
             except (ValueError, KeyError, TypeError) as error:
                 raise InvalidError(f"entry {index} is not valid: {error}", index) from None
-        return f"{len(seen):,} are well formed, {signed} statements of people among them carry their signature"
+        return f"{len(seen):,} are well formed, {len(self.said)} statements of people among them carry their signature"
+
+    def keys(self, entry: dict[str, Any], key: str) -> set[str]:
+        """The key that signed an entry, and every other of its actor."""
+        mine = f'{entry["actor"]} namespaces="{NAMESPACE}" '
+        return {key, *(line.removeprefix(mine) for line in self.signers if line.startswith(mine))}
+
+    def check_duties(self) -> str:
+        """Nobody approved what they asked for, or carried out what they approved: by every key, whatever their name."""
+        asked = {entry["run"]: self.keys(entry, key) for _, entry, key in self.said if entry["kind"] == "request"}
+        given, apart, unseen = dict[tuple[str, str], set[str]](), 0, 0
+        for index, entry, key in self.said:
+            if entry["kind"] not in ("approval", "break-glass"):
+                continue
+            run, change = entry["run"], entry["run"].startswith("change/")
+            before = given.setdefault((run, entry["kind"]), set())
+            author = asked.get(run, set()) if entry["kind"] == "approval" else set()
+            mine = self.keys(entry, key)
+            if mine & author or (change and mine & before):
+                who = "asked for it" if mine & author else f"said this {entry['kind']} before"
+                raise InvalidError(f"entry {index}: {entry['actor']!r} {who}, by key", index)
+            before |= mine
+            if entry["kind"] == "approval":
+                apart, unseen = apart + (run in asked), unseen + (run not in asked)
+        for index, change_run, run in self.executed:
+            if asked.get(run, set()) & given.get((change_run, "approval"), set()):
+                raise InvalidError(f"entry {index}: who carried {change_run} out approved it, by key", index)
+        return f"{apart} approvals by somebody else than asked; of {unseen} the request is not in the bundle"
 
     def check_disclosed(self) -> str:
         """Every disclosed value is the one that an entry commits to."""
@@ -271,7 +302,7 @@ class Bundle:
 def verify(data: bytes, key: str = "") -> list[tuple[str, bool, str, int | None]]:
     """What was checked, whether it holds, a sentence, and the first bad index. `key` is the verifier key to trust."""
     bundle, checks = Bundle(data, key), list[tuple[str, bool, str, "int | None"]]()
-    for name in ("seal", "tree", "entries", "disclosed"):
+    for name in ("seal", "tree", "entries", "duties", "disclosed"):
         try:
             checks.append((name, True, getattr(bundle, f"check_{name}")(), None))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
