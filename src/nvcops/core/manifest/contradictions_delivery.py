@@ -60,7 +60,8 @@ def _slots(entry: DeliveryEntry, service: ServiceEntry) -> Iterator[Mistake]:
                 yield (_AT, "hosts", index, "slots"), f"{name!r} is on two hosts", "a slot is in one place"
     if entry.root is None and (homeless := sorted(slots - set(placed))):
         hint = "root = FOLDER for slots of this host, or [[delivery.hosts]]"
-        yield (_AT,), f"it is not said where {', '.join(homeless)} lie", hint
+        at: Place = (_AT, "hosts", len(entry.hosts) - 1) if entry.hosts else (_AT,)
+        yield at, f"it is not said where {', '.join(homeless)} lie", hint
 
 
 def _programs(manifest: Manifest, entry: DeliveryEntry) -> Iterator[Mistake]:
