@@ -7,13 +7,14 @@ In-toto and SLSA define the outer words; ours are in `externalParameters` (what 
 from __future__ import annotations
 
 import datetime as dt
+import re
 from typing import Any
 
 import msgspec
 import rfc8785
 
-from nvcops.adapters.releases.contents import ABOUT, LOCK, SBOM
-from nvcops.core.errors import EvidenceError
+from nvcops.adapters.releases.contents import ABOUT, LOCK, SBOM, checked_version
+from nvcops.core.errors import EvidenceError, UsageError
 from nvcops.core.releases import Migration, Release
 
 STATEMENT = "https://in-toto.io/Statement/v1"
@@ -21,6 +22,7 @@ PROVENANCE = "https://slsa.dev/provenance/v1"
 BUILD_TYPE = "urn:nvcops:release:v1"
 DIRTY = "-dirty"
 _SOURCE = "source"
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 class _Camel(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True): ...
@@ -168,8 +170,13 @@ def read_statement(payload: bytes, name: str) -> Statement:
     kinds = (statement.type_, statement.predicate_type, statement.predicate.build_definition.build_type)
     if kinds != (STATEMENT, PROVENANCE, BUILD_TYPE):
         raise EvidenceError(f"the statement in {name} is of another kind: {', '.join(kinds)}", hint=hint)
-    if not all((statement.digest, statement.lock, statement.byproduct(ABOUT), statement.byproduct(SBOM))):
+    digests = (statement.digest, statement.lock, statement.byproduct(ABOUT), statement.byproduct(SBOM))
+    if not all(_SHA256.fullmatch(digest) for digest in digests):
         raise EvidenceError(f"the statement in {name} does not name all digests", hint=hint)
+    try:
+        checked_version(statement.predicate.build_definition.external_parameters.version)
+    except UsageError as error:
+        raise EvidenceError(f"the statement in {name}: {error.sentence}", hint=hint) from error
     if statement.predicate.run_details.metadata.finished_on.tzinfo is None:
         raise EvidenceError(f"the statement in {name} has a time without its zone", hint=hint)
     return statement

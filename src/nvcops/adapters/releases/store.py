@@ -51,7 +51,7 @@ class ReleaseStore:
         for digest in self._digests():
             try:
                 releases.append(self._signed(digest)[1])
-            except (EvidenceError, NotFoundError) as error:
+            except (EvidenceError, NotFoundError, StateError) as error:  # StateError: one that may not be read
                 troubles.append(error.sentence)
         releases.sort(key=lambda release: (release.built, release.digest), reverse=True)
         return releases[:RELEASES_MAX], troubles

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import os
+import random
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as some
 
 from nvcops.adapters.releases import source
+from nvcops.adapters.releases.archive import pack
 from nvcops.adapters.releases.source import Sources, gather
 from nvcops.core.errors import StateError, UsageError
 from nvcops.core.releases import Migration
-from release_world import World
+from release_world import World, write_source
 
 NOBODY = 65534
 
@@ -248,6 +252,31 @@ def test_what_may_not_be_read_is_said_and_never_left_out(open_root: Path, root: 
     finally:
         os.seteuid(me)
         (copied / name).chmod(0o755)
+
+
+paths = some.lists(some.from_regex(r"[a-z_]{1,8}", fullmatch=True), min_size=1, max_size=3).map("/".join)
+
+
+@settings(max_examples=25)  # each writes two folders
+@given(some.dictionaries(paths, some.binary(max_size=500), max_size=8), some.randoms(use_true_random=False))
+def test_the_same_files_are_the_same_artifact_however_they_came_to_be(
+    contents: dict[str, bytes], chance: random.Random
+) -> None:
+    artifacts = set()
+    for _ in range(2):
+        with tempfile.TemporaryDirectory() as folder:
+            root = write_source(Path(folder))
+            for path in chance.sample(sorted(contents), len(contents)):
+                file = root / "shop" / f"{path}.py"
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_bytes(contents[path])
+                file.chmod(chance.choice([0o600, 0o644, 0o664]))
+                os.utime(file, (chance.randrange(10**9), chance.randrange(10**9)))
+            (root / "shop" / "__pycache__").mkdir()
+            (root / "shop" / "__pycache__" / "x.pyc").write_bytes(chance.randbytes(9))
+            found = taken(root)
+            artifacts.add(b"".join(pack(file.packed(name) for name, file in found.files.items())))
+    assert len(artifacts) == 1
 
 
 def test_a_file_that_changes_meanwhile_is_found(lab: World) -> None:

@@ -271,6 +271,28 @@ def test_a_statement_of_another_kind_is_refused(lab: World, kind: str) -> None:
         lab.store.verify(built.digest)
 
 
+def test_an_odd_version_that_was_signed_is_refused(lab: World) -> None:
+    digest = lab.forge([], version="../../1")
+    with pytest.raises(EvidenceError, match="is no version"):
+        lab.store.verify(digest)
+    assert lab.store.list() == []
+
+
+@pytest.mark.parametrize("lock", ["", "../../etc", "a" * 63, "A" * 64])
+def test_a_lock_that_is_no_digest_is_refused(lab: World, lock: str) -> None:
+    digest = lab.forge([], lock=lock)
+    with pytest.raises(EvidenceError, match="does not name all digests"):
+        lab.store.verify(digest)
+
+
+def test_a_statement_that_cannot_be_read_is_passed_over(lab: World) -> None:
+    one, other = lab.build("1"), lab.build("2")
+    os.truncate(lab.envelope(one.digest), (64 << 20) + 1)
+    releases, troubles = lab.store.survey()
+    assert releases == [other]
+    assert "is larger than 64 MiB" in troubles[0]
+
+
 def test_removing_frees_its_bytes_and_what_is_gone_is_fine(lab: World) -> None:
     one, other = lab.build("1"), lab.build("2")
     size = sum(path(one.digest).stat().st_size for path in (lab.artifact, lab.envelope))
