@@ -80,7 +80,7 @@ _LIMITS: Mapping[str, Any] = {
 def write(layout: Layout, record: Record, required_indexes: list[str], house: House) -> Path:
     """Write D/platform.toml and return its path; LabError when the repository's file is not there."""
     try:
-        document = tomlkit.parse(TEMPLATE.read_text(encoding="utf-8"))
+        document = tomlkit.parse(platform_delivery.template(TEMPLATE.read_text(encoding="utf-8"), record))
     except FileNotFoundError as error:
         raise LabError(f"{TEMPLATE} is missing.", hint="run the lab from a checkout of the repository") from error
     for fill in (_service, _database, _proxy, _folders, _people, _backups, _recovery, _control, _cluster, _alerts):
