@@ -7,7 +7,9 @@ from collections.abc import Sequence
 
 import msgspec
 
+from nvcops.changes import carrying
 from nvcops.core import queries
+from nvcops.core.changes import ChangeKind
 from nvcops.core.checks import Check, Finding, Verdict
 from nvcops.core.clones import Clones
 from nvcops.core.errors import NvcopsError, TargetError
@@ -17,7 +19,7 @@ from nvcops.core.target import Target
 from nvcops.core.units import Seconds
 from nvcops.core.workload import Statement
 from nvcops.database.copies import asked, clones_of, copied, discarded, untried, weightiest, with_arguments
-from nvcops.database.optimization.altering import change
+from nvcops.database.optimization import altering
 from nvcops.database.optimization.hints import Aged, Hint, plan_hints, removal
 from nvcops.database.optimization.proposals import Churned, Kind, Proposal, Setting, Signs, described, proposals
 from nvcops.database.optimization.trial import Sessions, Trial, enough, gain, pool_told, side_by_side, told, tried
@@ -204,7 +206,7 @@ def hint_findings(hints: Sequence[Hint]) -> list[Finding]:
     given_up=given_up,
 )
 def db_optimization(  # noqa: D417 - its Args are the script's flags
-    run: Run, target: Target, *, apply: bool = False
+    run: Run, target: Target, *, apply: bool = False, change: str = ""
 ) -> None:
     """Measure on a restored copy which settings, pools and tables gain something under the last week's statements.
 
@@ -216,6 +218,7 @@ def db_optimization(  # noqa: D417 - its Args are the script's flags
 
     Args:
         apply: change what gained something, watch it, and take it back when a statement gets slower
+        change: the approved change under which that is done, like C-17; without it a second person is asked
     """
     left = clean(run, target)
     before = run.read(signs, target)
@@ -233,8 +236,11 @@ def db_optimization(  # noqa: D417 - its Args are the script's flags
     chosen = [one.proposal for one in best(seen.trials)]
     if apply and chosen:
         gains = "; ".join(f"{one.proposal.name}: {told(one)}" for one in best(seen.trials))
-        run.approve("change", f"Change on the live database: {gains}")
-        lines = [_settled(line) for line in lines] + change(run, target, chosen)
+        title, given = f"Change on the live database: {gains}", carrying.number_of(change)
+        number = carrying.carry(run, target, ChangeKind.SETTING, title, number=given, step="change")
+        changed = altering.change(run, target, chosen)
+        carrying.done(run, target, number, carrying.ended_by(changed))
+        lines = [_settled(line) for line in lines] + changed
     run.conclude([*left, *lines], summary=_summary(seen, Seconds(copy.seconds)))
 
 

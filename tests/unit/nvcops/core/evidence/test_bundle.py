@@ -92,7 +92,8 @@ def test_a_bundle_verifies() -> None:
     assert "you gave" in lines[0].sentence
     assert "5 entries from index 0 on lead to the roots of 2 checkpoints" in lines[1].sentence
     assert "1 statements of people" in lines[2].sentence
-    assert "1 disclosed" in lines[3].sentence
+    assert "0 approvals by somebody else" in lines[3].sentence
+    assert "1 disclosed" in lines[4].sentence
 
 
 def test_without_a_key_it_says_whose_word_that_is() -> None:
