@@ -33,7 +33,7 @@ from nvcops.delivery.standing import (
     written,
 )
 from nvcops.delivery.strategies import Goal, Split, strategy_of, word, words
-from nvcops.delivery.taking_back import taken_back
+from nvcops.delivery.taking_back import given_up, taken_back
 
 # --- Rules ---
 
@@ -72,7 +72,7 @@ def rehearsed_finding(seen: Rehearsed) -> Finding:
 # --- Procedures ---
 
 
-@procedure("deploy", lock="delivery", approval=True, approval_unless="change", needs=["delivery"])
+@procedure("deploy", lock="delivery", approval=True, approval_unless="change", needs=["delivery"], given_up=given_up)
 def deploy(  # noqa: D417 - its Args are the script's flags
     run: Run, target: Target, *, version: str = "", strategy: str = "", change: str = ""
 ) -> None:

@@ -27,6 +27,7 @@ from nvcops.delivery.standing import (
     standing,
 )
 from nvcops.delivery.strategies import Goal, Split, Standing
+from nvcops.delivery.taking_back import given_up
 
 ROLLBACK = "rollback"  # stands where a rollout's strategy does
 
@@ -106,6 +107,7 @@ def fits_finding(back: Back) -> Finding:
     script="restore_application.sh",
     lock="delivery",
     needs=["delivery"],
+    given_up=given_up,
 )
 def restore_application(  # noqa: D417 - its Args are the script's flags
     run: Run, target: Target, *, version: str = "", change: str = ""
