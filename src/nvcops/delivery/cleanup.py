@@ -20,6 +20,7 @@ from nvcops.core.together import side_by_side
 from nvcops.core.units import Bytes
 from nvcops.delivery.compatibility import Compatibility, breaks
 from nvcops.delivery.preflight import fitting, kept
+from nvcops.delivery.releases import removable as releases_to_remove
 from nvcops.delivery.rollout import migrate, stop
 from nvcops.delivery.standing import (
     applied_migrations,
@@ -154,6 +155,15 @@ def removable(left: Left, newest: Sequence[str], keep: int) -> dict[str, list[st
     return {slot: digests for slot, digests in beyond.items() if digests}
 
 
+def gone_from_store(left: Left, releases: Sequence[Release], keep: int) -> list[str]:
+    """The artifacts that nobody has any more: beyond the newest, in no slot, on no host; none while that is not known."""
+    if left.busy or any(host.trouble for host in left.hosts):
+        return []
+    there = {digest for one in left.seen.slots for digest in (one.digest, one.release)}
+    laid = {digest for host in left.hosts for digest in host.digests}
+    return [one.digest for one in releases_to_remove(releases, keep, there | laid)]
+
+
 def contraction_finding(seen: Contraction, left: Left) -> Finding:
     """Whether the schema may be contracted now."""
     if not seen.fits.contract:
@@ -181,11 +191,18 @@ def forget(target: Target, slot: str, digest: str) -> int:
     return slots_of(target).forget(slot, digest)
 
 
+@conduct(deadline="5 min", idempotent=True, attempts=2)
+def remove(target: Target, digest: str) -> int:
+    """Remove an artifact from the store."""
+    return releases_of(target).remove(digest)
+
+
 @procedure("release-cleanup", when="daily 22:00", lock="delivery", needs=["delivery"])
 def release_cleanup(run: Run, target: Target) -> None:
     """Stop releases that were kept warm for a rollback window that has closed, and remove those beyond what is kept."""
     left = run.read(left_over, target)
-    newest = run.read(newest_digests, target)
+    releases = run.read(kept_releases, target)
+    keep, newest = entry_of(target.manifest).keep, [one.digest for one in releases]
     findings: list[Finding] = []
     for slot in warm_to_stop(left):
         try:
@@ -193,7 +210,7 @@ def release_cleanup(run: Run, target: Target) -> None:
         except StepFailed as error:
             findings.append(WARM.finding(Verdict.WARNING, error.sentence, subject=slot))
     freed, count = 0, 0
-    for slot, digests in removable(left, newest, entry_of(target.manifest).keep).items():
+    for slot, digests in removable(left, newest, keep).items():
         for digest in digests:
             try:
                 freed += (
@@ -204,6 +221,12 @@ def release_cleanup(run: Run, target: Target) -> None:
                 findings.append(REMOVED.finding(Verdict.WARNING, error.sentence, subject=slot))
     findings += [REMOVED.unknown(host.trouble, subject=host.slot) for host in left.hosts if host.trouble]
     after = run.read(left_over, target)
+    for digest in gone_from_store(after, releases, keep):
+        try:
+            freed += run.step(f"remove release {digest[:8]} from the store", remove, target, digest) or 0
+            count += 1
+        except StepFailed as error:
+            findings.append(REMOVED.finding(Verdict.WARNING, error.sentence, subject="store"))
     warm = [one.slot for one in after.seen.spare if one.running]
     said = f"{', '.join(warm)} warm" + (f" until {after.closes:%F %R} UTC" if after.closes else "") if warm else "none"
     findings.append(WARM.finding(Verdict.OK, f"a rollout is under way ({left.busy})" if left.busy else said))
@@ -211,9 +234,9 @@ def release_cleanup(run: Run, target: Target) -> None:
     run.conclude(findings)
 
 
-def newest_digests(target: Target) -> list[str]:
+def kept_releases(target: Target) -> list[Release]:
     """Look which releases are kept, the newest first."""
-    return [one.digest for one in releases_of(target).list()]
+    return list(releases_of(target).list())
 
 
 @procedure("contract-migrations", lock="delivery", approval=True, approval_unless="change", needs=["delivery"])
