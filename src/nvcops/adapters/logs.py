@@ -17,6 +17,7 @@ import msgspec
 
 from nvcops.adapters.http import reason
 from nvcops.core.errors import Refused, Unreachable
+from nvcops.core.postgres_time import PostgresTime
 from nvcops.core.target import MALFORMED, LogEvent
 
 _LINE_BYTES_MAX = 1 << 20
@@ -24,8 +25,6 @@ _FILES_MAX = 100
 _SEARCH_FROM_BYTES = 4 << 20
 _SLACK_BYTES = 1 << 16  # lines of several writers may stand a little out of order
 _ROTATED = re.compile(r"[.-]\d[\d_-]*(\.gz)?")
-_POSTGRES_TIME = re.compile(r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d+)?) (\S+)")
-_POSTGRES_OFFSET = re.compile(r"([+-]\d\d)(?::?(\d\d))?")
 
 
 class Format(Protocol):
@@ -64,41 +63,13 @@ class PostgresFormat:
         error_severity: str = "LOG"
 
     def __init__(self, zone: ZoneInfo) -> None:
-        self._zone = zone
+        self._time = PostgresTime(zone)
         self._decode = msgspec.json.Decoder(self._Line).decode
 
     def head(self, line: bytes) -> tuple[dt.datetime, str]:
         """Time and name of a line's event."""
         read = self._decode(line)
-        return self.time(read.timestamp), f"postgresql.{read.error_severity.lower()}"
-
-    def time(self, written: str) -> dt.datetime:
-        """Read a time as PostgreSQL writes it.
-
-        >>> PostgresFormat(ZoneInfo("America/New_York")).time("2026-07-01 08:00:00.250 EDT").isoformat()
-        '2026-07-01T12:00:00.250000+00:00'
-        >>> PostgresFormat(ZoneInfo("UTC")).time("2026-07-01 08:00:00 +0530").isoformat()
-        '2026-07-01T02:30:00+00:00'
-        >>> PostgresFormat(ZoneInfo("UTC")).time("2026-07-01 08:00:00 EDT")
-        Traceback (most recent call last):
-        ValueError: 'EDT' is no time zone of UTC
-        """
-        match = _POSTGRES_TIME.fullmatch(written)
-        if match is None:
-            raise ValueError(f"{written!r} is no time")
-        naive, zone = dt.datetime.fromisoformat(match[1]), match[2]
-        if zone in ("UTC", "GMT", "Z"):
-            return naive.replace(tzinfo=dt.UTC)
-        if offset := _POSTGRES_OFFSET.fullmatch(zone):
-            minutes = int(offset[2] or 0) * (-1 if offset[1][0] == "-" else 1)
-            return naive.replace(tzinfo=dt.timezone(dt.timedelta(hours=int(offset[1]), minutes=minutes))).astimezone(
-                dt.UTC
-            )
-        for fold in (0, 1):  # the hour that exists twice tells itself apart by the abbreviation
-            local = naive.replace(tzinfo=self._zone, fold=fold)
-            if local.tzname() == zone:
-                return local.astimezone(dt.UTC)
-        raise ValueError(f"{zone!r} is no time zone of {self._zone.key}")
+        return self._time.read(read.timestamp), f"postgresql.{read.error_severity.lower()}"
 
 
 @dataclass(frozen=True, slots=True)

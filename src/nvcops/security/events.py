@@ -17,6 +17,7 @@ from nvcops.core.procedures import procedure
 from nvcops.core.runs import Run, conduct
 from nvcops.core.target import MALFORMED, LogEvent, Target
 from nvcops.core.units import Count, Seconds
+from nvcops.security.statements import bare
 
 SIGN_IN, LOCK_OUT, REFUSED_SIGN_IN = "sign-in failures", "lock-outs", "refused sign-ins"
 PRIVILEGE, POWER = "privilege changes", "grants of power"
@@ -189,11 +190,6 @@ def _of_postgres(read: Iterator[LogEvent]) -> Iterator[Seen]:
                     yield POWER, event.time, f"{what} by {user}"
 
 
-_ASIDE = re.compile(  # what is no statement: comments and texts; each begins outside of the others, or never ends
-    r"--[^\n]*|/\*.*?(?:\*/|\Z)|\$(?P<tag>\w*)\$(?P<body>.*?)(?:\$(?P=tag)\$|\Z)"
-    r"|(?<![\w$])E'(?:[^'\\]|\\.|'')*(?:'|\Z)|'(?:[^']|'')*(?:'|\Z)|\"[^\"]*(?:\"|\Z)",
-    re.DOTALL | re.IGNORECASE,
-)
 _CHANGE = re.compile(
     r"(?:^|;)\s*(GRANT|REVOKE|(?:CREATE|ALTER|DROP)\s+(?:ROLE|USER|GROUP)(?!\s+MAPPING)|ALTER\s+DEFAULT\s+PRIVILEGES"
     r"|REASSIGN\s+OWNED)\b([^;]*)",
@@ -225,17 +221,10 @@ def privilege_changes(message: str) -> list[tuple[str, bool]]:
     found = re.match(r"(?:statement|execute [^:]*): ", message)
     if found is None:
         return []
-    statement = _ASIDE.sub(_without, message[found.end() :])
+    statement = bare(message[found.end() :])
     return [
         (" ".join(change[1].upper().split()), bool(_POWER.search(change[2]))) for change in _CHANGE.finditer(statement)
     ]
-
-
-def _without(aside: re.Match[str]) -> str:
-    """A quoted name stays, the statements of a DO block stand for themselves, and the rest says nothing."""
-    if aside[0].startswith('"'):
-        return aside[0]
-    return f";{aside['body']};" if aside["body"] else " "
 
 
 # --- Rules ---

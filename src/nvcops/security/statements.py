@@ -1,0 +1,36 @@
+"""SQL as it is logged, without what hides a statement or looks like one: comments, texts, quoted bodies."""
+
+from __future__ import annotations
+
+import re
+
+_ASIDE = re.compile(  # what is no statement: comments and texts; each begins outside of the others, or never ends
+    r"--[^\n]*|/\*.*?(?:\*/|\Z)|\$(?P<tag>\w*)\$(?P<body>.*?)(?:\$(?P=tag)\$|\Z)"
+    r"|(?<![\w$])E'(?:[^'\\]|\\.|'')*(?:'|\Z)|'(?:[^']|'')*(?:'|\Z)|\"[^\"]*(?:\"|\Z)",
+    re.DOTALL | re.IGNORECASE,
+)
+_SPACE = re.compile(r"\s+")
+
+
+def bare(statement: str) -> str:
+    r"""A statement without comments and texts; quoted names stay, the statements of a DO block stand for themselves.
+
+    >>> bare("GRANT/* all */a TO \"b\" -- DROP\n; DO $$GRANT c TO d$$; SELECT 'DROP'")
+    'GRANT a TO "b"  \n; DO ;GRANT c TO d;; SELECT  '
+    """
+    return _ASIDE.sub(_without, statement)
+
+
+def _without(aside: re.Match[str]) -> str:
+    if aside[0].startswith('"'):
+        return aside[0]
+    return f";{aside['body']};" if aside["body"] else " "
+
+
+def plain(statement: str) -> str:
+    r"""A statement in small letters on one line, without comments, texts and quotes: what a rule searches in.
+
+    >>> plain("COPY t FROM/**/PROGRAM\n'id'"), plain('SELECT "pg_read_file" (\'/etc/passwd\')')
+    ('copy t from program', 'select pg_read_file ( )')
+    """
+    return _SPACE.sub(" ", bare(statement).replace('"', "")).strip().lower()
