@@ -50,7 +50,7 @@ def _leaves(root: Any, depth: int) -> Iterator[Any]:
 
     if depth > _DEPTH_MAX:
         raise CannotTell("the JUnit report nests too deep")
-    below = list(root.testsuites() if isinstance(root, TestSuite) else root)
+    below = list(root.testsuites() if isinstance(root, TestSuite) else root)  # type: ignore[no-untyped-call] # it has no types
     if isinstance(root, TestSuite) and not below:
         yield root
     for suite in below:

@@ -12,7 +12,7 @@ from nvcops.adapters.gates.sarif import read_sarif
 from nvcops.core.gates import GateLine, GateReport, judged
 
 _PASSES, _REFUSES = 0, 1
-_REPORTS = {"": "", "junit": "report.xml", "sarif": "report.sarif"}
+_REPORTS = {"junit": "report.xml", "sarif": "report.sarif"}
 
 
 def judge(asked: Asked) -> GateReport:
