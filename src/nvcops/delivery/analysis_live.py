@@ -227,8 +227,8 @@ def _progress(said: Judgement) -> str:
 def paused(target: Target, run: str, step: int, new: str, seconds: float | None) -> Paused:
     """Wait so long, or until a person promotes; end at once when a person aborts, or the release fails meanwhile.
 
-    It has failed when a slot that served it when the pause began does not run it in several looks, or was started again.
-    seconds None: until a person promotes, seven days at most.
+    It has failed when a slot that served it when the pause began does not run it in several looks, or was started
+    again. seconds None: until a person promotes, seven days at most.
     """
     keeper = looks_of(target)
     kept = keeper.lines(run, step)

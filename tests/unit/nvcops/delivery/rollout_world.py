@@ -232,6 +232,10 @@ class World:
         self.changed("forget", slot, digest[:1])
         return 1 << 20
 
+    def remove(self, digest: str) -> int:
+        self.point("remove", digest)
+        return self.releases.pop(digest).size
+
     # --- the others ---
 
     def rows(self, _sql: str) -> list[dict[str, Any]]:
@@ -392,6 +396,7 @@ def target_of(here: World) -> Target:
         "releases": SimpleNamespace(
             verify=here.verify,
             find=here.find,
+            remove=here.remove,
             list=lambda: sorted(here.releases.values(), key=lambda one: one.built, reverse=True),
         ),
         "records": here.records,
