@@ -156,7 +156,7 @@ def removable(left: Left, newest: Sequence[str], keep: int) -> dict[str, list[st
 
 
 def gone_from_store(left: Left, releases: Sequence[Release], keep: int) -> list[str]:
-    """The artifacts that nobody has any more: not of the newest, in no slot, on no host; none while that is not known."""
+    """The artifacts that nobody has any more: not of the newest, in no slot, on no host. None when that is unknown."""
     if left.busy or any(host.trouble for host in left.hosts):
         return []
     there = {digest for one in left.seen.slots for digest in (one.digest, one.release)}
