@@ -234,10 +234,9 @@ def next_move(seen: Standing, goal: Goal, aside: Collection[str] = ()) -> Move |
 def _first_to_start(seen: Standing, goal: Goal) -> Sequence[SlotSeen]:
     """Where a release that runs nowhere is started: where nobody is served, spare slots first.
 
-    Never where somebody is served still, whatever serves them: as long as the goal's release runs nowhere, that is all
-    that there is.
+    Never in a main slot that serves, whatever serves there: it may turn out that the goal's release starts nowhere.
     """
-    idle = [one for one in seen.slots if not (one.serves and one.ready)]
+    idle = [one for one in seen.slots if not (one.main and one.serves and one.ready)]
     return sorted(idle, key=lambda one: (one.serves, one.runs(goal.leave), one.main))
 
 
