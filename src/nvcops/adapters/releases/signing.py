@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,15 +46,17 @@ def load_signing_key(path: Path, builders: Sequence[Builder]) -> SigningKey:
     Raises:
         NotAllowed: it cannot be read or cannot sign, or its signature would not count here.
     """
+    from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
     try:
         with path.open("rb") as file:
+            _check_private(path, os.fstat(file.fileno()).st_mode)
             private = serialization.load_ssh_private_key(file.read(_KEY_BYTES_MAX), None)
     except OSError as error:
         raise NotAllowed(f"the key {path} cannot be read: {error.strerror}", hint=_KEY_HINT) from error
-    except Exception as error:  # the library has no one word for a file that is no key, or needs a passphrase
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:  # TypeError: its word for a passphrase
         raise NotAllowed(f"{path} cannot sign: {error}", hint=_KEY_HINT) from error
     if not isinstance(private, Ed25519PrivateKey):
         raise NotAllowed(f"{path} is no Ed25519 key", hint=_KEY_HINT)
@@ -65,6 +69,14 @@ def load_signing_key(path: Path, builders: Sequence[Builder]) -> SigningKey:
         f"the key {path} is no builder's: what it signs would not be deployed here",
         hint=f'[[delivery.builders]] key = "{public.public_bytes(*form).decode()}"',
     )
+
+
+def _check_private(path: Path, mode: int) -> None:
+    if mode & 0o077:
+        raise NotAllowed(
+            f"others may read the key {path} (mode {stat.S_IMODE(mode):04o}), and so sign as its builder",
+            hint=f"chmod 0600 '{path}'",
+        )
 
 
 def opened(envelope: bytes, builders: Sequence[Builder], name: str) -> tuple[bytes, str]:

@@ -141,8 +141,17 @@ def test_a_file_that_cannot_sign_is_refused(
     tmp_path: Path, builders: tuple[Builder, ...], data: bytes, why: str
 ) -> None:
     (tmp_path / "key").write_bytes(data)
+    (tmp_path / "key").chmod(0o600)
     with pytest.raises(NotAllowed, match=why):
         load_signing_key(tmp_path / "key", builders)
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o640, 0o620, 0o601])
+def test_a_key_that_others_may_read_is_refused(tmp_path: Path, builders: tuple[Builder, ...], mode: int) -> None:
+    (tmp_path / "ci").chmod(mode)
+    with pytest.raises(NotAllowed, match=rf"others may read the key .* \(mode {mode:04o}\)") as error:
+        load_signing_key(tmp_path / "ci", builders)
+    assert "chmod 0600" in error.value.hint
 
 
 def test_a_key_that_is_missing_or_a_folder_is_refused(tmp_path: Path, builders: tuple[Builder, ...]) -> None:
