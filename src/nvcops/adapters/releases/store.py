@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from nvcops.adapters.backup.local import LocalStore
+from nvcops.adapters.evidence.files import unusable
 from nvcops.adapters.releases.examining import examine
 from nvcops.adapters.releases.signing import opened
 from nvcops.adapters.releases.statement import Statement, read_statement
@@ -51,7 +52,9 @@ class ReleaseStore:
         for digest in self._digests():
             try:
                 releases.append(self._signed(digest)[1])
-            except (EvidenceError, NotFoundError, StateError) as error:  # StateError: one that may not be read
+            except NotFoundError:
+                continue  # it was removed since
+            except (EvidenceError, StateError) as error:  # StateError: one that may not be read
                 troubles.append(error.sentence)
         releases.sort(key=lambda release: (release.built, release.digest), reverse=True)
         return releases[:RELEASES_MAX], troubles
@@ -146,11 +149,15 @@ class ReleaseStore:
         """The statement about an artifact that lies beside it, and the release by its word."""
         name = f"{digest[:16]}{_ENVELOPE}"
         envelope_path, artifact_path = self._both(digest)
-        if not envelope_path.exists():
-            raise NotFoundError(f"there is no release {digest[:16]} in {self.folder}", hint=_HINT)
-        if not artifact_path.exists():
-            raise EvidenceError(f"the artifact of {name} is missing", hint="build the release again")
-        envelope, size = self._store.read(envelope_path.name), artifact_path.stat().st_size
+        try:
+            envelope = self._store.read(envelope_path.name)
+            size = artifact_path.stat().st_size
+        except NotFoundError as error:
+            raise NotFoundError(f"there is no release {digest[:16]} in {self.folder}", hint=_HINT) from error
+        except FileNotFoundError as error:
+            raise EvidenceError(f"the artifact of {name} is missing", hint="build the release again") from error
+        except OSError as error:
+            raise unusable(artifact_path, error) from error
         payload, builder = opened(envelope, self.builders, name)
         statement = read_statement(payload, name)
         release = statement.release(builder)
