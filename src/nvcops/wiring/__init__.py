@@ -83,11 +83,13 @@ def load(path: Path) -> Manifest:
         ManifestError: with file, line and hint.
     """
     manifest = load_manifest(path)
-    for name in manifest.procedures:
+    named = [(f"procedures.{name}", name) for name in manifest.procedures]
+    named += [("changes.standard", name) for entry in manifest.changes.standard for name in entry.procedures]
+    for table, name in named:
         try:
             procedures.find(name)
         except NotFoundError as error:
-            raise ManifestError(f"{path}: [procedures.{name}]: {error.sentence}", hint=error.hint) from error
+            raise ManifestError(f"{path}: [{table}]: {error.sentence}", hint=error.hint) from error
     return manifest
 
 

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from nvcops.core.identity import shared_keys
 from nvcops.core.manifest.base import Bound
+from nvcops.core.manifest.contradictions_changes import changed
 from nvcops.core.manifest.contradictions_delivery import delivered
 from nvcops.core.manifest.contradictions_operations import operations
 from nvcops.core.manifest.contradictions_pipeline import pipeline
@@ -30,6 +31,8 @@ _POSITIVE = frozenset(
         "time_limit",
         "ready_within",
         "drain_within",
+        "validate_for",
+        "emergency_within",
     }
     | {"critical", "high", "medium", "low", "body_max", "firing_max", "gaps_ahead", "reach_test_every"}
 )
@@ -58,6 +61,7 @@ def contradictions(manifest: Manifest) -> Iterator[Mistake]:
     yield from operations(manifest)
     yield from delivered(manifest)
     yield from pipeline(manifest)
+    yield from changed(manifest)
     if not (manifest.services or manifest.database):
         yield (), "nothing is watched: there is neither a [[services]] nor a [database]", "`nvcops init` writes them"
 
@@ -86,6 +90,8 @@ def _names(manifest: Manifest) -> Iterator[Mistake]:
         yield from _twice(("oncall", table), getattr(manifest.oncall, table))
     for index, service in enumerate(manifest.services):
         yield from _twice(("services", index, "instances"), service.instances)
+    for table in ("standard", "freezes"):
+        yield from _twice(("changes", table), getattr(manifest.changes, table))
     for table in ("spare", "builders", "strategies", "stages") if manifest.delivery else ():
         yield from _twice(("delivery", table), getattr(manifest.delivery, table))
 
