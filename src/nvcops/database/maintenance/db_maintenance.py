@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import msgspec
 
 from nvcops.core.checks import Check, Finding, Verdict
+from nvcops.core.errors import StepFailed, TargetError
 from nvcops.core.manifest import Calendar, Manifest, UpkeepEntry
 from nvcops.core.procedures import procedure
 from nvcops.core.runs import Run, conduct
@@ -98,14 +100,17 @@ def kinds(*, vacuum: bool, analyze: bool, freeze: bool, reindex: bool) -> list[K
 
 
 class Carried(msgspec.Struct, frozen=True):
-    """A task and what came of it; None: it was a rehearsal."""
+    """A task and what came of it; None: it was a rehearsal. `lost`: whether it was done is not known."""
 
     task: Task
     done: Done | None
+    lost: bool = False
 
 
-def kept_finding(carried: Carried, before: Measure | None, after: Measure | None, holders: Sequence[Holder]) -> Finding:
-    """What a task did, by what was read before and after it."""
+def kept_finding(
+    carried: Carried, before: Measure | None, after: Measure | None, holders: Sequence[Holder], unread: str = ""
+) -> Finding:
+    """What a task did, by what was read before and after it; `unread` says why nothing was read after it."""
     task, done = carried.task, carried.done
     name = task.name
     if done is None:
@@ -113,6 +118,8 @@ def kept_finding(carried: Carried, before: Measure | None, after: Measure | None
     if done.outcome is not Outcome.DONE:
         finding = KEPT.finding(Verdict.WARNING, f"{task.kind} {done.outcome}: {done.why}", subject=name)
         return then(finding, name=name, why="its session said why")
+    if unread:
+        return then(KEPT.unknown(f"it could not be read back: {unread}", subject=name), name=name, why="is it there?")
     if before is None or after is None:
         return then(KEPT.unknown("it is not there any more", subject=name), name=name, why="was it dropped?")
     observed = f"{_change(task, before, after)}, in {Seconds(done.seconds)}"
@@ -254,7 +261,7 @@ def _maintained(
     """Act, and read again."""
     manifest, holders = target.manifest, old(seen.holders)
     for name in seen.leftovers:
-        run.step(f"remove {name}, which a stopped reindex left", remove_index, target, name, until)
+        _stepped(run, f"remove {name}, which a stopped reindex left", remove_index, target, name, until)
     findings, carried, left = _carried(run, target, plan(seen, chosen), until, holders)
     if Kind.REINDEX in chosen and not _over(carried, _entry(manifest).queue):
         limits = manifest.database.limits if manifest.database else None
@@ -282,18 +289,39 @@ def _carried(
     for task in wanted.tasks:
         if _over(carried, _entry(target.manifest).queue):
             break
-        carried.append(Carried(task, run.step(task.title, carry_out, target, task, until)))
-    after = run.read(measures, target, names)
+        done, lost = _stepped(run, task.title, carry_out, target, task, until)
+        carried.append(Carried(task, done, lost))
+    after, unread = _read_back(run, target, names)
     undone = [Skipped(task.name, _why(carried)) for task in wanted.tasks[len(carried) :]]
-    findings = [kept_finding(one, before.get(one.task.name), after.get(one.task.name), holders) for one in carried]
+    findings = [
+        kept_finding(one, before.get(one.task.name), after.get(one.task.name), holders, unread) for one in carried
+    ]
     return findings, carried, [*undone, *wanted.skipped]
 
 
+def _read_back(run: Run, target: Target, names: list[str]) -> tuple[Mapping[str, Measure], str]:
+    """What stands there now, or why that is not known: what was done is told all the same."""
+    try:
+        return run.read(measures, target, names), ""
+    except TargetError as error:
+        return {}, error.sentence
+
+
+def _stepped(run: Run, title: str, act: Callable[..., Done], /, *args: Any) -> tuple[Done | None, bool]:
+    """A step, and whether nobody knows what came of it."""
+    try:
+        return run.step(title, act, *args), False
+    except StepFailed as error:
+        return Done(outcome=Outcome.REFUSED, why=error.sentence), True
+
+
 def _over(carried: Sequence[Carried], queue: Seconds) -> bool:
-    """Whether the last order was stopped for a reason that stands: the window, or customers who feel it.
+    """Whether the last order was stopped for a reason that stands: the window, customers who feel it, a lost server.
 
     A queue behind one table says nothing about the next.
     """
+    if carried and carried[-1].lost:
+        return True
     last = carried[-1].done if carried else None
     return last is not None and last.outcome is Outcome.STOPPED and last.queued_s < queue / 2
 

@@ -15,9 +15,11 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "restore"))
 from acting import ActingRun
 
 from nvcops.adapters.target import connect
+from nvcops.adapters.upkeep.keeper import PostgresUpkeep
 from nvcops.core.checks import Finding, Verdict
-from nvcops.core.errors import NotFoundError
+from nvcops.core.errors import NotFoundError, Unreachable
 from nvcops.core.procedures import find
+from nvcops.core.upkeep import Done, Guard, Order
 
 BOTH = pytest.mark.parametrize("kept", [17, 18], indirect=True)
 
@@ -183,3 +185,25 @@ def test_where_nothing_answers_nothing_is_claimed(kept: UpkeepWorld, tmp_path: P
     procedure.function(run, connect(manifest), **procedure.arguments({}))
     assert [finding.verdict for finding in run.findings] == [Verdict.UNKNOWN]
     assert "password authentication failed" in run.findings[0].observed
+
+
+def test_when_the_server_is_lost_what_was_kept_before_is_told(
+    kept: UpkeepWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("bad", "worse"):
+        kept.table(name, 20_000)
+    dirty(kept, "bad", share=3)
+    dirty(kept, "worse", share=2)
+    carry_out, orders = PostgresUpkeep.carry_out, []
+
+    def lost(self: PostgresUpkeep, order: Order, guard: Guard) -> Done:
+        orders.append(order.title)
+        if len(orders) > 1:
+            raise Unreachable("db-1 was lost")
+        return carry_out(self, order, guard)
+
+    monkeypatch.setattr(PostgresUpkeep, "carry_out", lost)
+    run = maintained(kept, tmp_path, vacuum=True)
+    assert line(run, "maintenance", "public.worse").verdict is Verdict.OK
+    assert "db-1 was lost" in line(run, "maintenance", "public.bad").observed
+    assert len(orders) == 2

@@ -126,3 +126,9 @@ def test_no_run_does_more_than_its_worst() -> None:
     found = plan(Condition(tables=tables), [Kind.VACUUM])
     assert (len(found.tasks), len(found.skipped)) == (50, 10)
     assert found.tasks[0].name == "a.t59"
+
+
+def test_what_could_not_be_read_back_is_not_said_to_be_gone() -> None:
+    finding = kept_finding(Carried(task(Kind.VACUUM), DONE), BEFORE, None, [], "db-1 does not answer")
+    assert finding.verdict is Verdict.UNKNOWN
+    assert finding.observed == "it could not be read back: db-1 does not answer"
