@@ -280,8 +280,13 @@ def _cancelled(record: RunRecord, person: str) -> RunRecord:
     return msgspec.structs.replace(record, state=RunState.CANCELLED, ended=now(), error=error, exit_code=_BUG_EXIT_CODE)
 
 
+def _told(error: NvcopsError) -> str:
+    """The sentence with its hint: who reads the run's end has nothing else."""
+    return f"{error.sentence} ({error.hint})" if error.hint else error.sentence
+
+
 def _failed(record: RunRecord, error: Exception) -> RunRecord:
-    sentence = error.sentence if isinstance(error, NvcopsError) else f"{type(error).__name__}: {error}"
+    sentence = _told(error) if isinstance(error, NvcopsError) else f"{type(error).__name__}: {error}"
     code = error.exit_code if isinstance(error, NvcopsError) else _BUG_EXIT_CODE
     return msgspec.structs.replace(record, state=RunState.FAILED, ended=now(), error=sentence, exit_code=code)
 

@@ -233,10 +233,8 @@ class Runs:
         return record
 
     def _check_resumable(self, record: RunRecord) -> None:
-        if record.worker:
-            holder = workers.find(self.store.ops, record.worker)
-            if holder and not holder.gone and not holder.silent(now().timestamp()):
-                raise RunError(f"{record.id} is being carried out by {record.worker}")
+        if record.worker and not workers.has_left(self.store.ops, record.worker):
+            raise RunError(f"{record.id} is being carried out by {record.worker}")
         changed = changed_since(record) if record.started else ""
         if changed:
             error = RunError(
@@ -264,7 +262,7 @@ class Runs:
             signed, _ = self._people.said(by, Say.CANCELLATION, record)
             person, entry = by.name, entries.said(signed)
         self.store.ask_to_cancel(record, person, [entry])
-        nobodys = workers.is_gone(self.store.ops, record.worker)
+        nobodys = workers.has_left(self.store.ops, record.worker)
         if nobodys and self.store.claim(record, self.worker.id, moment, [], locking=False):
             self.carrier.finish_cancelled(self.store.get(record.id), person)
         self.drain()

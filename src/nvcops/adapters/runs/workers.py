@@ -57,6 +57,12 @@ def is_gone(ops: OpsStore, worker: str) -> bool:
     return found is None or found.gone
 
 
+def has_left(ops: OpsStore, worker: str) -> bool:
+    """Whether a worker does not live any more, or has not been heard of for so long that others may take its runs."""
+    found = find(ops, worker)
+    return found is None or found.gone or found.silent(now().timestamp())
+
+
 def serving(ops: OpsStore) -> Worker | None:
     """A `serve` process that takes up what others leave, if one lives."""
     moment = now().timestamp()

@@ -104,7 +104,10 @@ def test_an_unreachable_target_fails_the_run_that_does_not_expect_it(runs: Runs,
 
 def test_a_procedure_that_ends_without_a_conclusion_fails(runs: Runs) -> None:
     record = runs.start(procedures.find("tanks-broken"))
-    assert (record.state, record.error) == (RunState.FAILED, "tanks-broken ended without a conclusion")
+    assert (record.state, record.error) == (
+        RunState.FAILED,
+        "tanks-broken ended without a conclusion (conclude() is its last beat)",
+    )
 
 
 def test_an_idempotent_act_is_tried_again(runs: Runs, folder: Path) -> None:
@@ -180,7 +183,11 @@ def test_a_platform_that_cannot_even_be_connected_to_ends_the_run_with_a_sentenc
     log = functools.partial(open_log, manifest.platform.state, origin=origin)
     with Runs(manifest, broken, log, notify=lambda _: None) as runs:
         record = runs.start(procedures.find("tanks-check"))
-        assert (record.state, record.error, record.exit_code) == (RunState.FAILED, "the password file is gone", 3)
+        assert (record.state, record.error, record.exit_code) == (
+            RunState.FAILED,
+            "the password file is gone (put it back)",
+            3,
+        )
         assert not runs.abandoned()
 
 

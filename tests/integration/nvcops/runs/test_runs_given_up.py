@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sqlite3
 import subprocess
 import threading
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -61,6 +63,19 @@ def test_whose_worker_was_killed_is_cancelled_by_who_asks(
     said = "what it changed may still be in force: the lid does not move" if rusty else "the lid is on again"
     assert ended.error == f"cancelled by user:ann; {said}"
     assert bool(lids(folder)) == rusty
+    assert runs.start(procedures.find("tanks-fill")).state is RunState.CONCLUDED, "its lock is free"
+
+
+def test_whose_worker_is_of_another_host_and_silent_is_cancelled_by_who_asks(
+    runs: Runs, folder: Path, start_driver: Callable[..., subprocess.Popen[str]]
+) -> None:
+    worker = start_driver("run", "tanks-open")
+    run = looking(runs, "tanks-open")
+    worker.kill()
+    worker.wait(30)
+    with closing(sqlite3.connect(folder / "state" / "ops.sqlite")) as records, records:
+        records.execute("UPDATE workers SET host = 'another', heartbeat = 0")
+    assert runs.cancel(run.id, "user:ann").state is RunState.CANCELLED
     assert runs.start(procedures.find("tanks-fill")).state is RunState.CONCLUDED, "its lock is free"
 
 
