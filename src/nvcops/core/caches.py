@@ -11,13 +11,26 @@ from nvcops.core.units import Seconds
 
 
 class Held(msgspec.Struct, frozen=True, kw_only=True):
-    """What was seen below one pattern. Of the measured keys: their bytes, and how many `lasting` ones never expire."""
+    """What was seen below one pattern. Of the measured keys: their bytes, and how many `lasting` ones never expire.
+
+    `whole`: all keys of the cache were looked at; else these are the ones that there was time for.
+    """
 
     pattern: str
     keys: int = 0
     measured: int = 0
     measured_bytes: int = 0
     lasting: int = 0
+    whole: bool = True
+
+    @property
+    def counted(self) -> str:
+        """How many, for a person.
+
+        >>> Held(pattern="a:*", keys=1200).counted, Held(pattern="a:*", keys=1200, whole=False).counted
+        ('1,200', 'at least 1,200')
+        """
+        return f"{self.keys:,}" if self.whole else f"at least {self.keys:,}"
 
     @property
     def bytes(self) -> float:

@@ -106,6 +106,7 @@ KEPT = Check("cache.namespace", "Keys", "")
 STRAYS = Check("cache.strays", "Keys of no namespace", "name what they are in [cache] namespaces")
 SWEPT = Check("cache.swept", "Cache clean-up", "run it again when it is quiet: it goes on with what is left")
 FELT = Check("cache.felt", "What customers felt of it", "")
+_SEEN_SOME = "none is left among those that there was time to look at"
 _FRAGMENTED_FROM = 64 << 20  # less memory is always mostly overhead
 
 
@@ -202,14 +203,18 @@ def swept_findings(name: str, before: Held, swept: Sweep | None, after: Held) ->
     >>> held = [Held(pattern="a:*", keys=keys) for keys in (10, 0, 3)]
     >>> swept_findings("a", held[0], Sweep(removed=10, seconds=2), held[1])[0].observed
     '10 keys removed in 2 s, none is left'
+    >>> swept_findings("a", held[0], Sweep(removed=10, seconds=2), Held(pattern="a:*", whole=False))[0].verdict.name
+    'WARNING'
     >>> stopped = swept_findings("a", held[0], Sweep(removed=7, seconds=2, stopped="the p99 rose"), held[2])[0]
     >>> stopped.verdict.name, stopped.observed
     ('WARNING', '7 keys removed in 2 s, 3 are left: the p99 rose')
     """
     if swept is None:
-        return [SWEPT.finding(Verdict.OK, f"{before.keys:,} keys would be removed", subject=name)]
-    left = f"{after.keys:,} are left" if after.keys else "none is left"
+        return [SWEPT.finding(Verdict.OK, f"{before.counted} keys would be removed", subject=name)]
+    left = f"{after.counted} are left" if after.keys else "none is left" if after.whole else _SEEN_SOME
     told = f"{swept.removed:,} keys removed in {Seconds(swept.seconds)}, {left}"
+    if not swept.stopped and not after.keys and not after.whole:
+        return [SWEPT.finding(Verdict.WARNING, told, subject=name), *_felt(name, swept)]
     if swept.stopped:
         return [SWEPT.finding(Verdict.WARNING, f"{told}: {swept.stopped}", subject=name), *_felt(name, swept)]
     return [SWEPT.finding(Verdict.OK, told, subject=name), *_felt(name, swept)]
@@ -279,7 +284,7 @@ def cache_flush(  # noqa: D417 - its Args are the script's flags
     chosen = the_namespace(target.manifest, namespace)
     paced(rate)
     before = run.read(below, target, chosen.pattern, others(target.manifest, chosen))
-    title = f"Remove {chosen.name} ({chosen.about or chosen.pattern}), about {before.keys:,} keys: {reason.strip()}"
+    title = f"Remove {chosen.name} ({chosen.about or chosen.pattern}), {before.counted} keys: {reason.strip()}"
     given = carrying.number_of(change)
     number = carrying.carry(run, target, ChangeKind.MAINTENANCE, title, number=given, step="flush")
     _clean(run, target, chosen, rate, number)
@@ -319,7 +324,7 @@ def _clean(run: Run, target: Target, namespace: CacheNamespace, rate: int, chang
     paced(rate)
     spared = others(target.manifest, namespace)
     before = run.read(below, target, namespace.pattern, spared)
-    swept = run.step(f"remove {namespace.name}: {before.keys:,} keys", sweep, target, namespace.pattern, spared, rate)
+    swept = run.step(f"remove {namespace.name}: {before.counted} keys", sweep, target, namespace.pattern, spared, rate)
     after = run.read(below, target, namespace.pattern, spared)
     lines = swept_findings(namespace.name, before, swept, after)
     carrying.done(run, target, change, carrying.ended_by(lines))
@@ -331,7 +336,8 @@ def below(target: Target, pattern: str, spared: list[str]) -> Held:
     """Count the keys of one namespace."""
     cache = _cache(target)
     seen = cache.keyspace([*spared, pattern], keys_max=_COUNTED_MAX, deadline_s=_WALK_S)
-    return next(held for held in seen.held if held.pattern == pattern)
+    held = next(held for held in seen.held if held.pattern == pattern)
+    return msgspec.structs.replace(held, whole=seen.scanned >= seen.keys)
 
 
 @conduct(deadline="1 h", idempotent=True)
