@@ -20,13 +20,20 @@ from nvcops.core.queries import Rows
 
 _ROWS_MAX = 10_000
 _GRACE_S = 0.25  # the server ends a statement at the deadline and says so; this is for its answer to arrive
+# Of several questions one waits for a lock so long that a moment's lock costs no answer. Whoever holds one after that
+# holds it still: those that are left wait a blink, so that all of them together do not take many deadlines.
+_NO_PATIENCE = "SELECT set_config('lock_timeout', '20ms', false)"
 T = TypeVar("T")
 
 
 class Session(psycopg.AsyncConnection[DictRow]):
-    """A connection that waits no longer than its deadline for anything, a frozen server included."""
+    """A connection that waits no longer than its deadline for anything, a frozen server included.
+
+    `locked_out`: its last question did not get its lock.
+    """
 
     deadline_s: float = 2.0
+    locked_out: bool = False
 
     async def wait(self, gen: PQGen[T], interval: float = 0.1, timeout: float | None = None) -> T:  # noqa: ASYNC109 - psycopg's
         return await super().wait(gen, interval, timeout or self.deadline_s + _GRACE_S)
@@ -79,8 +86,14 @@ class PostgresServer:
 
     async def _read(self, queries: Mapping[str, tuple[str, Mapping[str, Any] | None]]) -> dict[str, Rows | TargetError]:
         session = await self.connected()
+        answers: dict[str, Rows | TargetError] = {}
         try:
-            return {name: await self.asked(session, *query) for name, query in queries.items()}
+            for name, query in queries.items():
+                answers[name] = await self.asked(session, *query)
+                if session.locked_out:
+                    session.locked_out = False
+                    await self.asked(session, _NO_PATIENCE, None)
+            return answers
         finally:
             session.pgconn.finish()  # says good-bye without waiting for an answer
 
@@ -94,7 +107,7 @@ class PostgresServer:
         """
         reading = {
             "statement_timeout": int(self.deadline_s * 1000),
-            "lock_timeout": int(self.deadline_s * 250),  # one refused question, instead of a deadline for all of them
+            "lock_timeout": int(self.deadline_s * 250),  # a reader that waits for its lock stands in nobody's way
             "default_transaction_read_only": "on",
             "jit": "off",
         }
@@ -128,6 +141,7 @@ class PostgresServer:
         except psycopg.errors.QueryCanceled as error:
             raise DeadlineExceeded(f"{self._where} did not answer within {self.deadline_s:g} s") from error
         except psycopg.Error as error:
+            session.locked_out = isinstance(error, psycopg.errors.LockNotAvailable)
             if error.sqlstate is None:  # not the server's words: it went silent, or away
                 raise DeadlineExceeded(f"{self._where} went silent: {first_line(error)}") from error
             return Refused(f"{self._where} refused: {first_line(error)}")

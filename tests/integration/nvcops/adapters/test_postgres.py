@@ -223,3 +223,32 @@ def test_errors_are_target_errors_and_know_no_driver(tmp_path: Path) -> None:
         lost.read({"one": "SELECT 1"})
     assert "psycopg" not in error.value.sentence
     assert "\n" not in error.value.sentence
+
+
+def test_a_lock_that_lasts_costs_answers_and_not_many_deadlines(server: Postgres) -> None:
+    asking = socket_to(server, deadline_s=4.0)
+    questions = {f"locked-{n}": "SELECT count(*) FROM account" for n in range(20)} | {"free": "SELECT 1 AS one"}
+    with server.connect() as holder:
+        holder.execute("GRANT SELECT ON account TO nvcops")
+        holder.execute("BEGIN")
+        holder.execute("LOCK account IN ACCESS EXCLUSIVE MODE")
+        began = time.monotonic()
+        answers = asking.read(questions)
+        took = time.monotonic() - began
+        holder.execute("ROLLBACK")
+    assert answers["free"] == [{"one": 1}]
+    refused = [answer for name, answer in answers.items() if name != "free"]
+    assert all(isinstance(answer, Refused) and "lock timeout" in answer.sentence for answer in refused)
+    assert took < 20 * 1.0 / 2, "twenty quarters of the deadline would be twenty seconds"
+
+
+def test_a_lock_of_a_moment_costs_no_answer(server: Postgres) -> None:
+    with server.connect() as holder:
+        holder.execute("GRANT SELECT ON account TO nvcops")
+        holder.execute("BEGIN")
+        holder.execute("LOCK account IN ACCESS EXCLUSIVE MODE")
+        release = threading.Timer(0.5, holder.execute, ["COMMIT"])
+        release.start()
+        answers = socket_to(server, deadline_s=20.0).read({"locked": "SELECT count(*) AS n FROM account"})
+        release.join()
+    assert isinstance(answers["locked"], list), answers
