@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 import msgspec
@@ -22,13 +22,15 @@ from nvcops.adapters.clones.copy import RunningCopy
 from nvcops.adapters.clones.session import door
 from nvcops.adapters.clones.settings import bounded, live_settings, memory_bytes
 from nvcops.core.backups import RestoreTarget
+from nvcops.core.catalogue import base_backups
 from nvcops.core.clones import Clones, Copied, Copy
-from nvcops.core.errors import NotFoundError
+from nvcops.core.errors import NotFoundError, StateError
 from nvcops.core.manifest import Manifest
 from nvcops.core.restores import Purpose, RestorePlan
 from nvcops.core.workload import Statement
 
 _NEWEST = "newest"
+_BACKUPS_MAX = 20
 _START_S = 900.0
 _SETTINGS = "settings.json"
 _MORE_LOCKS = "1024"  # of each transaction: the planner is asked about thousands of indexes in one
@@ -49,9 +51,7 @@ class RestoredClones:
                 return self._made(plan)
             except NotFoundError:  # its backup was removed since
                 self.restores.discard(plan)
-        return self._made(
-            self.restores.plan(run, _NEWEST, RestoreTarget(), purpose=Purpose.DRILL, into=None),
-        )
+        return self._made(self._planned(run))
 
     @contextmanager
     def opened(self, run: str, settings: Mapping[str, str] | None = None) -> Iterator[Copy]:
@@ -84,6 +84,20 @@ class RestoredClones:
     def tidy(self, run: str) -> list[str]:
         """Remove what other runs left."""
         return self.restores.tidy(checked(run))
+
+    def _planned(self, run: str) -> RestorePlan:
+        """Of the newest backup; where its log has not arrived, of the newest one before it whose log is there."""
+        try:
+            return self._plan(run, _NEWEST)
+        except StateError as error:
+            backups = base_backups(self.restores.repository.catalogue.entries())
+            for entry in list(reversed(backups))[1:_BACKUPS_MAX]:
+                with suppress(StateError):
+                    return self._plan(run, entry.id)
+            raise error from None
+
+    def _plan(self, run: str, backup: str) -> RestorePlan:
+        return self.restores.plan(run, backup, RestoreTarget(), purpose=Purpose.DRILL, into=None)
 
     def _made(self, plan: RestorePlan) -> Copied:
         """Go on from where it stands; nothing is done twice."""

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from clone_world import RUN, CloneWorld
+from restore_world import FULL, restore_world
 
+from nvcops.adapters.clones.clones import open_clones
 from nvcops.core.clones import Copy
 from nvcops.core.errors import DeadlineExceeded, NotFoundError, Refused
 from nvcops.core.workload import Statement
@@ -163,3 +166,20 @@ def test_frequent_values_are_drawn_frequently(copy: Copy, cloned: CloneWorld) ->
     copy.execute("DROP TABLE shop.skewed")
     assert drawn.count("'0'::integer") > 25
     assert any(one != other for one, other in pairwise(drawn))
+
+
+def test_of_a_backup_whose_log_never_came_no_copy_is_made_but_of_the_one_before(tmp_path: Path) -> None:
+    with restore_world(tmp_path) as world:
+        with world.world.receiving():
+            world.world.backups.back_up(FULL, full=True)
+            world.received()
+        world.world.execute("CREATE TABLE late ()")
+        world.world.execute("SELECT pg_switch_wal()")
+        world.world.backups.back_up("20991231T000000Z-F", full=True)  # and who took it is gone before its log came
+        clones = open_clones(world.manifest)
+        assert clones.make(RUN).backup == FULL
+        assert clones.discard(RUN)
+        with world.world.receiving():
+            world.received()
+        assert clones.make(RUN).backup == "20991231T000000Z-F"
+        assert clones.discard(RUN)
