@@ -180,8 +180,9 @@ def _table(table: Churned) -> list[Proposal]:
         found.append(_option(table, "autovacuum_vacuum_scale_factor", _SCALE_FACTOR, f"{share} dead rows", prepare))
     if table.updates >= _UPDATES_MIN and table.hot < _HOT_SHARE * table.updates and not table.fillfactor:
         sign = f"{Ratio(round(table.hot / table.updates, 3))} of its updates stayed out of the indexes (HOT)"
-        alter = f"ALTER TABLE {table.name} SET (fillfactor = {_FILLFACTOR})"
-        found.append(_option(table, "fillfactor", _FILLFACTOR, sign, (alter, f"VACUUM (FULL, ANALYZE) {table.name}")))
+        # As it is applied: no rewrite, so pages that are full stay so until their rows have moved.
+        prepare = (f"ALTER TABLE {table.name} SET (fillfactor = {_FILLFACTOR})",)
+        found.append(_option(table, "fillfactor", _FILLFACTOR, sign, prepare))
     return found
 
 

@@ -63,7 +63,7 @@ def counted(database: Database) -> dict[int, Counter]:
     return {row["id"]: Counter(row["calls"], row["seconds"]) for row in database.rows(asked["counted"])}
 
 
-@conduct(deadline="2 h", idempotent=True)
+@conduct(deadline="8 d", idempotent=True)  # longer than any [database.upkeep] watch_after
 def watched(target: Target, before: dict[int, float], seconds: float, control: list[int] | None = None) -> Watched:
     """Watch the statements for a while; it ends at once when one got slower in two looks running.
 
