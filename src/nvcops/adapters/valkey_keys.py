@@ -31,13 +31,14 @@ class _Below:
     measured_bytes: int = 0
     lasting: int = 0
 
-    def held(self) -> Held:
+    def held(self, *, whole: bool) -> Held:
         return Held(
             pattern=self.pattern,
             keys=self.keys,
             measured=self.measured,
             measured_bytes=self.measured_bytes,
             lasting=self.lasting,
+            whole=whole,
         )
 
 
@@ -132,16 +133,15 @@ def walk(client: valkey.Valkey, patterns: Sequence[str], *, keys_max: int, deadl
     ends = time.monotonic() + deadline_s
     policy = cast("dict[str, Any]", client.info("memory")).get("maxmemory_policy", "")
     seen = _Walk(client, {pattern: _Below(pattern) for pattern in (*patterns, "")}, "lfu" in str(policy))
-    cursor = 0
-    while seen.scanned < keys_max and time.monotonic() < ends:
+    cursor, whole = 0, False
+    while not whole and seen.scanned < keys_max and time.monotonic() < ends:
         cursor, names = cast("tuple[int, list[bytes]]", client.scan(cursor, count=_BATCH))
         seen.look_at(names)
-        if cursor == 0:
-            break
+        whole = cursor == 0
     return Keyspace(
         keys=cast("int", client.dbsize()),
         scanned=seen.scanned,
-        held=tuple(below.held() for below in seen.below.values()),
+        held=tuple(below.held(whole=whole) for below in seen.below.values()),
         largest=tuple(seen.largest),
         hottest=tuple(seen.hottest) if seen.counts_frequencies else None,
     )

@@ -186,10 +186,10 @@ def large_findings(keys: Keyspace, limits: Limits, name: str) -> list[Finding]:
 def namespace_findings(keys: Keyspace, namespaces: Sequence[CacheNamespace]) -> list[Finding]:
     """What lies in it, by namespace; what belongs to none."""
     names = {namespace.pattern: namespace.name for namespace in namespaces}
-    whole = "" if keys.scanned >= keys.keys else f" of the first {keys.scanned:,}"
     lines = []
     for held in keys.held:
-        told = f"{held.keys:,}{whole}, about {Bytes(held.bytes)}"
+        of = "" if held.whole else f" of the first {keys.scanned:,}"
+        told = f"{held.keys:,}{of}, about {Bytes(held.bytes)}"
         if held.pattern:
             lines.append(KEPT.finding(Verdict.OK, told, subject=names[held.pattern]))
         elif held.keys and namespaces:
@@ -336,8 +336,7 @@ def below(target: Target, pattern: str, spared: list[str]) -> Held:
     """Count the keys of one namespace."""
     cache = _cache(target)
     seen = cache.keyspace([*spared, pattern], keys_max=_COUNTED_MAX, deadline_s=_WALK_S)
-    held = next(held for held in seen.held if held.pattern == pattern)
-    return msgspec.structs.replace(held, whole=seen.scanned >= seen.keys)
+    return next(held for held in seen.held if held.pattern == pattern)
 
 
 @conduct(deadline="1 h", idempotent=True)

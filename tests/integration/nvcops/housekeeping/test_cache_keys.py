@@ -46,6 +46,7 @@ def test_keys_are_counted_by_their_namespace(client: valkey.Valkey, cache: Valke
     fill(client, "stray-*", 3)
     seen = cache.keyspace(["session:*", "quote:*"], keys_max=100_000, deadline_s=10)
     assert (seen.keys, seen.scanned) == (KEYS + 43, KEYS + 43)
+    assert all(held.whole for held in seen.held)
     assert {held.pattern: held.keys for held in seen.held} == {"session:*": KEYS, "quote:*": 40, "": 3}
     quotes = next(held for held in seen.held if held.pattern == "quote:*")
     assert quotes.lasting == quotes.measured > 0
@@ -80,6 +81,8 @@ def test_a_walk_ends_at_its_limit(client: valkey.Valkey, cache: ValkeyServer) ->
     seen = cache.keyspace([], keys_max=1_000, deadline_s=10)
     assert 1_000 <= seen.scanned < KEYS
     assert seen.keys == KEYS
+    assert [held.whole for held in seen.held] == [False]
+    assert seen.held[0].counted.startswith("at least ")
 
 
 def test_a_sweep_removes_what_fits_and_nothing_else_in_its_own_time(client: valkey.Valkey, cache: ValkeyServer) -> None:

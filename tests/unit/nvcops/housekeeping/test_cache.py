@@ -112,3 +112,8 @@ def test_a_pace_that_is_none_is_refused_before_anybody_is_asked(rate: int) -> No
     run = SimpleNamespace(started=dt.datetime.now(dt.UTC))  # it can neither read nor ask
     with pytest.raises(UsageError, match="no pace"):
         find("cache-flush").function(run, SimpleNamespace(manifest=manifest()), namespace="all", rate=rate, reason="x")
+
+
+def test_what_was_counted_in_part_is_said_to_be() -> None:
+    keys = Keyspace(keys=9_000, scanned=1_000, held=(Held(pattern="", keys=1_000, whole=False),))
+    assert "1,000 of the first 1,000" in lines(keyspace=keys)["cache.strays"].observed
