@@ -20,7 +20,7 @@ from nvcops.adapters.releases.examining import examine
 from nvcops.adapters.releases.signing import opened
 from nvcops.adapters.releases.statement import Statement, read_statement
 from nvcops.adapters.releases.unpacking import compare, unpack_into
-from nvcops.core.errors import EvidenceError, ManifestError, NotFoundError, StateError, UsageError
+from nvcops.core.errors import EvidenceError, ManifestError, NotFoundError, NvcopsError, StateError, UsageError
 from nvcops.core.manifest import Manifest
 from nvcops.core.manifest.delivery import Builder
 from nvcops.core.releases import Inventory, Release
@@ -109,13 +109,18 @@ class ReleaseStore:
         return self._signed(digest)[0]
 
     def keep(self, digest: str, artifact: Iterable[bytes], envelope: Callable[[int], bytes]) -> None:
-        """Write an artifact, then what is signed about it, given its size. Killed between the two, there is no release.
+        """Write an artifact, then what is signed about it, given its size. What fails leaves nothing.
 
         Raises:
             StateError: the bytes are not those of the digest, or the disk is full.
         """
         size = self._store.put(digest + _ARTIFACT, _checked(artifact, digest))
-        self._store.put(digest + _ENVELOPE, [envelope(size)])
+        try:
+            self._store.put(digest + _ENVELOPE, [envelope(size)])
+        except NvcopsError:
+            if not (self.folder / (digest + _ENVELOPE)).exists():  # of another builder, who was quicker
+                self._store.delete([digest + _ARTIFACT])
+            raise
 
     def remove(self, digest: str) -> int:
         """Remove a release; the bytes that it freed, 0 when there was none. Whether it is in use asks nobody here."""

@@ -216,6 +216,7 @@ def test_a_disk_that_takes_no_statement_leaves_no_release(lab: World) -> None:
     with files_of_at_most(built.size), pytest.raises(NvcopsError, match=r"cannot be written|is full"):
         lab.build()
     assert lab.store.survey() == ([], [])
+    assert [path for path in lab.store.folder.rglob("*") if path.is_file()] == []
     with pytest.raises(NotFoundError):
         lab.store.verify(built.digest)
 
