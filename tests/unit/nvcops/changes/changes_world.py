@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import typing
 from collections.abc import Callable
 from pathlib import Path
@@ -41,9 +42,15 @@ LINES = {name: key_line(number) for number, name in enumerate(NAMES, 1)}
 KEYS = {name: fingerprint(line) for name, line in LINES.items()} | {"stranger": fingerprint(key_line(99))}
 
 
+@functools.cache
+def example() -> Manifest:
+    """The commented example."""
+    return parse(EXAMPLE.read_text(encoding="utf-8"), EXAMPLE)
+
+
 def manifest(**changes: Any) -> Manifest:
     """The commented example with four people; `changes` are keys of [changes]."""
-    read = parse(EXAMPLE.read_text(encoding="utf-8"), EXAMPLE)
+    read = example()
     people = tuple(
         Person(name=name, full_name=name.title(), roles=("operator", "approver"), ssh_keys=(LINES[name],))
         for name in NAMES
