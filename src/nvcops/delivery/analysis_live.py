@@ -36,7 +36,7 @@ from nvcops.delivery.analysis import (
 from nvcops.delivery.canary import Outcome
 from nvcops.delivery.looks import Look, Reading
 from nvcops.delivery.rollout import split
-from nvcops.delivery.standing import balancer_of, entry_of, looks_of, service_of, standing, wish_now
+from nvcops.delivery.standing import answering, balancer_of, entry_of, looks_of, service_of, wish_now
 from nvcops.delivery.strategies import Split, Standing
 
 ABORT, PROMOTE = "abort", "promote"
@@ -98,7 +98,7 @@ def trial_now(target: Target, run: str, step: int, new: str, old: str) -> Trial:
     Raises:
         Refused: one side is nobody.
     """
-    seen = standing(target)
+    seen = answering(target)
     canary = [one for one in seen.running(new) if one.serves]
     control = [one for one in seen.running(old) if one.serves]
     if not canary or not control:
@@ -233,7 +233,7 @@ def paused(target: Target, run: str, step: int, new: str, seconds: float | None)
     keeper = looks_of(target)
     kept = keeper.lines(run, step)
     if not kept:
-        there = {one.slot: one.started for one in standing(target).running(new) if one.serves}
+        there = {one.slot: one.started for one in answering(target).running(new) if one.serves}
         kept = [msgspec.json.encode(_Pause(target.host.now(), there))]
         keeper.append(run, step, kept[0])
     pause, sick = msgspec.json.decode(kept[0], type=_Pause), 0
@@ -241,7 +241,7 @@ def paused(target: Target, run: str, step: int, new: str, seconds: float | None)
         wish = wish_now(target, run)
         if wish in (ABORT, PROMOTE):
             return Paused(end=PauseEnd.ABORTED if wish == ABORT else PauseEnd.PROMOTED, why="by a person")
-        seen = standing(target)
+        seen = answering(target)
         trouble = pause.sick(seen, new)
         sick = sick + 1 if trouble else 0
         if sick >= SICK_LOOKS or (trouble := pause.again(seen)):

@@ -14,7 +14,7 @@ from nvcops.core.errors import DeadlineExceeded, Refused, StepFailed
 from nvcops.core.progress import tell
 from nvcops.core.runs import conduct
 from nvcops.core.target import Target
-from nvcops.delivery.standing import balancer_of, entry_of, slots_of, standing
+from nvcops.delivery.standing import answering, balancer_of, entry_of, slots_of, standing
 from nvcops.delivery.strategies import Act, Goal, Move, SlotSeen, Split, Standing, next_move, split_weights
 
 P = ParamSpec("P")
@@ -54,7 +54,7 @@ def seen_ready(target: Target, slot: str, digest: str) -> SlotSeen:
     within = entry_of(target.manifest).ready_within
     end = time.monotonic() + within
     while True:
-        seen = _slot(standing(target), slot)
+        seen = _slot(answering(target), slot)
         if seen.runs(digest):
             return seen
         if time.monotonic() > end:
@@ -184,7 +184,7 @@ def split(target: Target, how: Split, new: str, old: str, percent: int) -> dict[
     Raises:
         Refused: nobody would be served.
     """
-    seen = standing(target)
+    seen = answering(target)
     weights = split_weights(seen, how, new, old, percent)
     if not weights:
         raise Refused(f"release {(new or old)[:8]} is ready in no slot that could be sent traffic")
@@ -195,7 +195,7 @@ def split(target: Target, how: Split, new: str, old: str, percent: int) -> dict[
 @conduct(deadline="2 min", idempotent=True, attempts=2)
 def stop(target: Target, slot: str) -> bool:
     """Stop a slot that gets no traffic."""
-    if any(one.slot == slot and one.serves for one in standing(target).slots):
+    if any(one.slot == slot and one.serves for one in answering(target).slots):
         raise Refused(f"{slot} gets traffic")
     slots_of(target).stop(slot)
     return True

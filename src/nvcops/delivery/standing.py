@@ -88,17 +88,24 @@ def slot_names(manifest: Manifest) -> dict[str, bool]:
 
 @conduct(deadline="2 min", idempotent=True)
 def standing(target: Target) -> Standing:
-    """Read what runs in each slot by its own word, and what the balancer sends there."""
+    """Read what runs in each slot by its own word and its host's, and what the balancer sends there."""
     names = slot_names(target.manifest)
-    places = slots_of(target)
-    occupied = dict(zip(names, side_by_side(places.look, names), strict=True))
+    return _standing(target, names, dict(zip(names, side_by_side(slots_of(target).look, names), strict=True)))
+
+
+def answering(target: Target) -> Standing:
+    """The same by the slots' own word alone, and the balancer's: no host is asked, so it takes a moment only."""
+    return _standing(target, slot_names(target.manifest), {})
+
+
+def _standing(target: Target, names: dict[str, bool], occupied: dict[str, Occupied | TargetError]) -> Standing:
     said = _said(target, list(names))
     try:
         balanced = {one.slot: one for one in balancer_of(target).look()}
         trouble = ""
     except TargetError as error:
         balanced, trouble = {}, error.sentence
-    slots = (_seen(name, main, occupied[name], said[name], balanced.get(name)) for name, main in names.items())
+    slots = (_seen(name, main, occupied.get(name), said[name], balanced.get(name)) for name, main in names.items())
     return Standing(slots=tuple(slots), trouble=trouble)
 
 
@@ -114,10 +121,14 @@ def _said(target: Target, names: Sequence[str]) -> dict[str, Said]:
     return {name: (answers[2 * n], answers[2 * n + 1]) for n, name in enumerate(names)}
 
 
-def _seen(name: str, main: bool, occupied: Occupied | TargetError, said: Said, balanced: Balanced | None) -> SlotSeen:
+def _seen(
+    name: str, main: bool, occupied: Occupied | TargetError | None, said: Said, balanced: Balanced | None
+) -> SlotSeen:
     about = json_object(said[1])
     trouble = why_not_ready(said[0])
-    if isinstance(occupied, TargetError):
+    if occupied is None:
+        occupied = Occupied(slot=name, digest=_text(about, "release"), running=isinstance(said[0], Answer))
+    elif isinstance(occupied, TargetError):
         trouble = occupied.sentence
         occupied = Occupied(slot=name)
     elif not occupied.running:
