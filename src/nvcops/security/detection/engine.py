@@ -78,8 +78,8 @@ def _detection(rule: Rule | Correlation, event: Event, lines: tuple[Evidence, ..
 def who(event: Event) -> tuple[tuple[str, ...], bool]:
     """Whom an event is about, and whether that is somebody who signed in: else all that is known is the address.
 
-    >>> event = Event(time=0, source="host", route=("", ""), fields={"actor.user.name": "eve", "src_endpoint.ip": "::1"})
-    >>> who(event)
+    >>> fields = {"actor.user.name": "eve", "src_endpoint.ip": "::1"}
+    >>> who(Event(time=0, source="host", route=("", ""), fields=fields))
     (('eve',), True)
     """
     fields = event.fields

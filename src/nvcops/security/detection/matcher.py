@@ -23,7 +23,7 @@ class _Route:
     """The rules that look at one kind of log: behind witnesses, behind a class of events, and always."""
 
     automaton: Any = None
-    of_class: dict[int, list[Compiled]] = field(default_factory=lambda: defaultdict(list))
+    of_class: dict[object, list[Compiled]] = field(default_factory=lambda: defaultdict(list))
     always: list[Compiled] = field(default_factory=list)
 
 
@@ -46,7 +46,7 @@ class Matcher:
         if route.automaton is not None:
             for _, compiled in route.automaton.iter(haystack(event, line)):
                 found = [*compiled] if found is None else found + compiled
-        if route.of_class and (of_class := route.of_class.get(fields.get("class_uid", 0))):  # type: ignore[call-overload]
+        if route.of_class and (of_class := route.of_class.get(fields.get("class_uid"))):
             found = [*of_class] if found is None else found + of_class
         if route.always:
             found = [*route.always] if found is None else found + route.always

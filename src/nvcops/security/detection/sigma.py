@@ -50,9 +50,9 @@ class _Document:
 
 
 def read(files: Mapping[str, str]) -> Pack:
-    """Rules from files: their texts by their names.
+    r"""Rules from files: their texts by their names.
 
-    >>> pack = read({"a.yml": "title: A\\nlogsource: {product: linux}\\ndetection: {s: {user: root}, condition: s}"})
+    >>> pack = read({"a.yml": "title: A\nlogsource: {product: linux}\ndetection: {s: {user: root}, condition: s}"})
     >>> print(pack.refusals[0])
     a.yml:3: no event has a field 'user' (fields have OCSF's names, as in src_endpoint.ip; others: unmapped.*)
     """
@@ -60,12 +60,7 @@ def read(files: Mapping[str, str]) -> Pack:
     refusals: list[Refusal] = []
     for document in _documents(files, refusals):
         try:
-            rule = _rule(document)
-            if rule.head.name in found:
-                there = found[rule.head.name].head.place
-                raise _Refused(document.place, f"{there} has the name {rule.head.name!r} too", "names are unique")
-            if len(found) >= RULES_MAX:
-                raise _Refused(document.place, f"there are more than {RULES_MAX:,} rules", "leave some out")
+            rule = _unique(_rule(document), found)
         except _Refused as error:
             refusals.append(error.refusal)
         else:
@@ -77,6 +72,15 @@ def read(files: Mapping[str, str]) -> Pack:
         tuple(replace(each, silent=each.head.name in silent) for each in correlations),
         tuple(refusals),
     )
+
+
+def _unique(rule: Rule | Correlation, found: Mapping[str, Rule | Correlation]) -> Rule | Correlation:
+    head = rule.head
+    if head.name in found:
+        raise _Refused(head.place, f"{found[head.name].head.place} has the name {head.name!r} too", "names are unique")
+    if len(found) >= RULES_MAX:
+        raise _Refused(head.place, f"there are more than {RULES_MAX:,} rules", "leave some out")
+    return rule
 
 
 class _Refused(Exception):
@@ -212,8 +216,8 @@ def _ordered(
         try:
             order = list(TopologicalSorter({n: set(c.rules) & set(usable) for n, c in usable.items()}).static_order())
         except CycleError as error:
-            for name in set(error.args[1]):
-                refusals.append(Refusal(usable.pop(name).head.place, "it waits for itself", "break the ring"))
+            ring = [usable.pop(name) for name in dict.fromkeys(error.args[1])]
+            refusals += [Refusal(each.head.place, "it waits for itself", "break the ring") for each in ring]
         else:
             if all(rule in usable or rule not in named for each in usable.values() for rule in each.rules):
                 return tuple(usable[name] for name in order)

@@ -1,7 +1,7 @@
 """Conditions as SQL for SQLite, for looking back over events that are stored.
 
 A table of events has a column for each field of the schema, named as the field, and `unmapped`, a JSON object. Two
-functions are the store's to define: `finds(pattern, flags, text)` and `within(address, network)`.
+functions are beside them: `FUNCTIONS` are given to the store (adapters/lookback).
 """
 
 from __future__ import annotations
@@ -25,11 +25,20 @@ from nvcops.security.detection.conditions import (
     Test,
     Text,
     Wild,
+    regex,
+    within,
 )
 from nvcops.security.detection.rules import Rule
 
 Parameter = str | int | float
 Query = tuple[str, tuple[Parameter, ...]]
+
+
+FUNCTIONS = {
+    "finds": lambda pattern, flags, text: int(text is not None and regex(pattern, flags).search(text) is not None),
+    "within": lambda address, network: int(address is not None and within(address, network)),
+}
+"""What SQLite does not have."""
 
 
 def where(rule: Rule) -> Query:
@@ -67,10 +76,10 @@ def _joined(parts: Sequence[Condition], word: str, empty: str) -> Query:
 
 
 def column(field: str) -> str:
-    """A field as an expression.
+    r"""A field as an expression.
 
     >>> column("user.name"), column("unmapped.why")
-    ('"user.name"', 'json_extract(unmapped, \\'$."why"\\')')
+    ('"user.name"', 'json_extract(unmapped, \'$."why"\')')
     """
     if field in FIELDS:
         return f'"{field}"'
@@ -78,7 +87,7 @@ def column(field: str) -> str:
     return "json_extract(unmapped, '" + path.replace("'", "''") + "')"
 
 
-def _match(value: str, test: Test) -> Query:
+def _match(value: str, test: Test) -> Query:  # noqa: PLR0911 - one answer for each kind of test
     match test:
         case Absent():
             return f"({value} IS NULL)", ()
@@ -106,7 +115,7 @@ def _same(mine: str, theirs: str, how: str) -> Query:
     compared = {
         "equal": f"{mine} = {theirs}",
         "start": f"substr({mine}, 1, length({theirs})) = {theirs}",
-        "end": f"({theirs} = '' OR substr({mine}, -length({theirs})) = {theirs})",
+        "end": f"(substr({mine}, -length({theirs})) = {theirs} OR ({theirs} = '' AND {mine} IS NOT NULL))",
     }
     return f"ifnull({compared[how]}, 0)", ()
 

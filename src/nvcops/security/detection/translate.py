@@ -128,7 +128,7 @@ def _needed(test: own.Test) -> tuple[type, ...] | None:
             return None
 
 
-def _test(value: Any, kind: type) -> own.Test:  # noqa: PLR0911 - one answer for each kind of value
+def _test(value: Any, kind: type) -> own.Test:  # noqa: C901, PLR0911 - one answer for each kind of value
     match value:
         case SigmaNull():
             return own.Absent()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Protocol
 
 from nvcops.core.detections import RAW, Class, Event, Value
@@ -23,7 +24,7 @@ class Parser(Protocol):
         ...
 
 
-class LineParser:
+class LineParser(ABC):
     """What parsers of single lines share. `time` is that of the newest line, for those that have none."""
 
     route = ("", "")
@@ -43,13 +44,13 @@ class LineParser:
         self.time = event.time
         return event
 
+    @abstractmethod
     def read(self, line: bytes) -> Event:
         """One line.
 
         Raises:
             ValueError: it is none of this format.
         """
-        raise Malformed(f"{type(self).__name__} reads no lines")
 
     def event(self, time: int, fields: dict[str, Value], *, verbatim: bool) -> Event:
         """An event of this log."""

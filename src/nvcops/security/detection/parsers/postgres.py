@@ -10,16 +10,39 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from nvcops.core.detections import RAW, Class, Event, Value, typed
+from nvcops.core.detections import FIELDS, RAW, Class, Event, Value, typed
 from nvcops.core.postgres_time import PostgresTime
 from nvcops.security.detection.parsers.lines import LINE_BYTES_MAX, LineParser, Malformed, decoded, shown
 from nvcops.security.statements import plain
 
-COLUMNS = (
-    "timestamp user dbname pid remote session_id line_num ps session_start vxid txid error_severity state_code message"
-    " detail hint internal_query internal_position context statement cursor_position func application_name backend_type"
-    " leader_pid query_id"
-).split()
+COLUMNS = [
+    "timestamp",
+    "user",
+    "dbname",
+    "pid",
+    "remote",
+    "session_id",
+    "line_num",
+    "ps",
+    "session_start",
+    "vxid",
+    "txid",
+    "error_severity",
+    "state_code",
+    "message",
+    "detail",
+    "hint",
+    "internal_query",
+    "internal_position",
+    "context",
+    "statement",
+    "cursor_position",
+    "func",
+    "application_name",
+    "backend_type",
+    "leader_pid",
+    "query_id",
+]
 _COLUMNS_MIN = 23  # PostgreSQL 9 to 12 end with the application's name
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 _STATEMENT = re.compile(r"(?:duration: [\d.]+ ms +)?(?:statement|execute [^:]*|parse [^:]*|bind [^:]*): ")
@@ -74,6 +97,7 @@ class PostgresParser(LineParser):
         fields: dict[str, Any] = {RAW: raw}
         for key, name in _KEPT.items():
             if (value := record.get(key)) is not None:
+                exact = exact and (isinstance(value, str) or FIELDS.get(name) is int)
                 fields[name] = value if exact or not isinstance(value, str) else shown(value)
         if fields.get("src_endpoint.ip") == "[local]":
             del fields["src_endpoint.ip"]
@@ -113,16 +137,8 @@ def _classify(fields: dict[str, Any], statement: str) -> bool:
     """Say what an event is; True where a field was added whose text does not stand in the line."""
     message: str = fields["message"]
     code = fields.get("status_code")
-    if code in ("28000", "28P01"):
-        fields |= {"class_uid": int(Class.AUTHENTICATION), "activity_name": "Logon", "status": "Failure"}
-        return False
-    if found := _AUTHORIZED.match(message):
-        kind = "Replication" if message.startswith("replication") else "Logon"
-        fields |= {"class_uid": int(Class.AUTHENTICATION), "activity_name": kind, "status": "Success"}
-        fields["actor.user.name"] = found[1]
-        return False
-    if message.startswith("disconnection: "):
-        fields |= {"class_uid": int(Class.AUTHENTICATION), "activity_name": "Logoff", "status": "Success"}
+    if session := _session(message, code):
+        fields |= {"class_uid": int(Class.AUTHENTICATION), **session}
         return False
     if found := _STATEMENT.match(message):
         _statement(fields, message[found.end() :])
@@ -136,6 +152,18 @@ def _classify(fields: dict[str, Any], statement: str) -> bool:
         fields["status"] = "Failure"
         return True
     return False
+
+
+def _session(message: str, code: object) -> dict[str, Any]:
+    """What a message says of a sign-in or its end; nothing where it is about something else."""
+    if code in ("28000", "28P01"):
+        return {"activity_name": "Logon", "status": "Failure"}
+    if found := _AUTHORIZED.match(message):
+        kind = "Replication" if message.startswith("replication") else "Logon"
+        return {"activity_name": kind, "status": "Success", "actor.user.name": found[1]}
+    if message.startswith("disconnection: "):
+        return {"activity_name": "Logoff", "status": "Success"}
+    return {}
 
 
 def _statement(fields: dict[str, Any], statement: str) -> None:

@@ -24,8 +24,9 @@ _NAMES = {
     "customer": "user.uid",
     "address": "src_endpoint.ip",
     "why": "status_detail",
+    "message": "message",
 }
-_TEXTS = {"event", "request_id", "instance", "route", "method", "staff", "customer", "address", "why"}
+_TEXTS = {"event", "request_id", "instance", "route", "method", "staff", "customer", "address", "why", "message"}
 
 
 class ServiceParser(LineParser):
@@ -44,11 +45,9 @@ class ServiceParser(LineParser):
         exact = exact and "\\" not in raw
         fields: dict[str, Any] = {RAW: raw}
         for key, value in content.items():
-            if value.__class__ is not str:
-                exact = exact and key not in _TEXTS
-            elif not exact:
-                value = shown(value)
-            fields[_NAMES.get(key) or f"unmapped.{key}"] = value
+            is_text = value.__class__ is str
+            exact = exact and (is_text or key not in _TEXTS)
+            fields[_NAMES.get(key) or f"unmapped.{key}"] = value if exact or not is_text else shown(value)
         found = typed(fields)
         _classify(found, str(content.get("event", "")), str(content.get("subject", "")))
         return self.event(moment, found, verbatim=exact)

@@ -1,14 +1,15 @@
-"""Times as logs write them, to milliseconds since 1970: without a year, without a zone, in the hour that exists twice."""
+"""Times as logs write them, to milliseconds since 1970: without a year or a zone, in the hour that exists twice."""
 
 from __future__ import annotations
 
 import datetime as dt
 from zoneinfo import ZoneInfo
 
-from nvcops.core.detections import instant, milliseconds
+from nvcops.core.detections import milliseconds
 from nvcops.security.detection.parsers.lines import Malformed
 
-_MONTHS = {name: at for at, name in enumerate("Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split(), 1)}
+_NAMES = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")  # in every locale
+_MONTHS = {name: at for at, name in enumerate(_NAMES, 1)}
 _AHEAD = dt.timedelta(days=1)  # a clock may be ahead, a zone may be wrong; a year is not
 _YEARS_BACK = 9  # the 29th of February comes back after 8 years at the latest
 _DAY_MS = 86_400_000
@@ -41,6 +42,7 @@ def month(name: str) -> int:
 class LocalTime:
     """Times of a zone, some without a year: they are the newest that is not after `near`, the moment of reading.
 
+    >>> from nvcops.core.detections import instant
     >>> clock = LocalTime(ZoneInfo("Europe/Berlin"), dt.datetime(2027, 1, 1, 8, tzinfo=dt.UTC))
     >>> [instant(clock.syslog(text)).isoformat()[:16] for text in ("Dec 31 23:59:59", "Jan  1 00:30:00")]
     ['2026-12-31T22:59', '2026-12-31T23:30']
