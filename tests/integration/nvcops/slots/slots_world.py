@@ -75,6 +75,7 @@ strategies = [{{ name = "at-once", steps = [{{ set_weight = 100 }}] }}]
 self_test = {self_test}
 ready_within = "{ready_within}"
 drain_within = "10 s"
+lay_within = "{lay_within}"
 test_within = "{test_within}"
 {hosts}
 
@@ -93,11 +94,11 @@ class World:
     root: Path
     told: dict[str, str] = field(default_factory=dict)
 
-    def build(self, version: str, manner: str = "") -> Release:
+    def build(self, version: str, manner: str = "", **changes: object) -> Release:
         """A release of the shop, and its environment linked on this host, as a lab does that has it already."""
         program = self.releases.source / "shop" / "__main__.py"
         program.write_text(_SHOP.format(version=version, manner=manner))
-        release = self.releases.build(version)
+        release = self.releases.build(version, **changes)
         environments = self.root / "environments"
         environments.mkdir(parents=True, exist_ok=True)
         with suppress(FileExistsError):
@@ -117,6 +118,7 @@ class World:
             "self_test": "[]",
             "ready_within": "20 s",
             "test_within": "20 s",
+            "lay_within": "3 min",
             "hosts": "",
         }
         return _MANIFEST.format(
