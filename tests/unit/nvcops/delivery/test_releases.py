@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from nvcops.core.releases import Component, Inventory, Migration, Release
@@ -87,6 +87,7 @@ def test_at_least_one_is_kept() -> None:
         removable([release()], 0, ())
 
 
+@settings(deadline=None)
 @given(some.lists(some.integers(0, 30), unique=True), some.integers(1, 10), some.sets(some.integers(0, 30)))
 def test_what_is_in_use_or_new_is_never_removed(numbers: list[int], keep: int, used: set[int]) -> None:
     releases = [release(number) for number in numbers]

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 import zstandard
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from nvcops.adapters.releases import archive
@@ -31,6 +31,7 @@ def zstd(tar: bytes) -> bytes:
     return zstandard.ZstdCompressor(write_content_size=False).compress(tar)
 
 
+@settings(deadline=None)
 @given(some.dictionaries(some.lists(words, min_size=1, max_size=4).map("/".join), some.binary(max_size=2000)))
 def test_the_same_files_are_the_same_bytes_and_come_back_as_they_were(contents: dict[str, bytes]) -> None:
     folders = {"/".join(path.split("/")[:end]) for path in contents for end in range(1, path.count("/") + 1)}

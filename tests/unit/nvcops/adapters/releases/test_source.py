@@ -257,7 +257,7 @@ def test_what_may_not_be_read_is_said_and_never_left_out(open_root: Path, root: 
 paths = some.lists(some.from_regex(r"[a-z_]{1,8}", fullmatch=True), min_size=1, max_size=3).map("/".join)
 
 
-@settings(max_examples=25)  # each writes two folders
+@settings(max_examples=25, deadline=None)  # each writes two folders
 @given(some.dictionaries(paths, some.binary(max_size=500), max_size=8), some.randoms(use_true_random=False))
 def test_the_same_files_are_the_same_artifact_however_they_came_to_be(
     contents: dict[str, bytes], chance: random.Random
