@@ -59,7 +59,8 @@ def rollout_of_plan(run: Run, plan: Planned, service: str, strategy: Strategy) -
 def analysis_finding(at: str, got: Analysed) -> Finding:
     """What a trial said, and how long proving safety took or would take."""
     said = got.judgement
-    proof = f"; proving safety takes about {Seconds(said.proof_s)} more at this traffic" if said.proof_s else ""
+    waits = said.proof_s and said.outcome is Outcome.INCONCLUSIVE
+    proof = f"; proving safety takes about {Seconds(said.proof_s or 0)} more at this traffic" if waits else ""
     good = said.outcome is Outcome.PASS and not got.wished
     return ANALYSIS.finding(Verdict.OK if good else Verdict.CRITICAL, said.sentence + proof, subject=at)
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from nvcops.core.checks import Check, Finding, Verdict, worst
+from nvcops.core.checks import Check, Finding, Verdict
 from nvcops.core.errors import NotFoundError, NvcopsError, TargetError
 from nvcops.core.manifest import Manifest
 from nvcops.core.manifest.delivery import Strategy
@@ -144,8 +144,8 @@ def preflight_findings(plan: Planned, manifest: Manifest, strategy: str) -> list
 
 
 def passes(findings: Sequence[Finding]) -> bool:
-    """Whether it may begin: what is not known is no yes."""
-    return worst(line.verdict for line in findings) in (Verdict.OK, Verdict.WARNING)
+    """Whether it may begin: what is not known is no yes, whatever else there is."""
+    return all(line.verdict in (Verdict.OK, Verdict.WARNING) for line in findings)
 
 
 def release_finding(plan: Planned) -> Finding:
