@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
+from nvcops.adapters.aws_balancer import AwsBalancer
 from nvcops.adapters.backup.native import NativeBackups
 from nvcops.adapters.backup.platform_files import RepositoryFiles
 from nvcops.adapters.backup.repository import open_repository
@@ -43,6 +44,7 @@ from nvcops.adapters.valkey import ValkeyServer
 from nvcops.core.backups import Backups
 from nvcops.core.cluster import Control
 from nvcops.core.manifest import DatabaseEntry, Instance, Manifest, ProxyEntry, ServiceEntry
+from nvcops.core.rollouts import Balancer
 from nvcops.core.target import Database, Metrics, Target
 
 
@@ -206,9 +208,11 @@ def _haproxy(entry: ProxyEntry) -> HAProxy:
     return HAProxy(name=entry.name, socket=entry.socket, deadline_s=entry.deadline)
 
 
-def _balancer(manifest: Manifest) -> HAProxyBalancer | None:
+def _balancer(manifest: Manifest) -> Balancer | None:
     """What splits the traffic between the slots of the service that is delivered."""
     entry, proxy = manifest.delivery, manifest.proxy
+    if entry and entry.aws:
+        return AwsBalancer(entry.aws)
     if entry is None or proxy is None:
         return None
     instances = next((one.instances for one in manifest.services if one.name == entry.service), ())

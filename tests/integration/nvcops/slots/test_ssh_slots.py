@@ -125,7 +125,7 @@ def test_a_unit_that_systemctl_does_not_know(shop: World, server: SshServer) -> 
     digest = shop.build("1.0").digest
     slots = slots_of(shop, server, unit="shop@{slot}.service")
     slots.lay("main-1", digest)
-    with pytest.raises(Refused, match=r"systemctl stop shop@main-1\.service on 127\.0\.0\.1 ended with 1"):
+    with pytest.raises(Refused, match=r"systemctl start shop@main-1\.service on 127\.0\.0\.1 ended with 1"):
         slots.put("main-1", digest)
 
 
