@@ -39,6 +39,7 @@ _SETTINGS: Mapping[str, str] = {
     "wal_retrieve_retry_interval": "1s",
     "hot_standby_feedback": "off",
     "shared_preload_libraries": "pg_stat_statements",
+    "pg_stat_statements.track": "all",  # the bank posts by functions: what is slow is inside of them
     "track_io_timing": "on",
     "password_encryption": "scram-sha-256",
     "log_destination": "jsonlog",
