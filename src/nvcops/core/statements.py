@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from nvcops.core.workload import Workload
+from nvcops.core.workload import Statement, Workload
 
 
 class Waited(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,6 +52,16 @@ class Planned(msgspec.Struct, frozen=True, kw_only=True):
     explained: dict[str, Any]
 
 
+class Inside(msgspec.Struct, frozen=True, kw_only=True):
+    """What functions asked inside since the server counts, the costliest first; `tracked`: whether that is counted.
+
+    Their time is in that of the statements that called them, too: which those were, the server does not say.
+    """
+
+    tracked: bool
+    statements: tuple[Statement, ...] = ()
+
+
 class Statements(Protocol):
     """The history that `nvcops serve` writes: 48 hours closely, 35 days by the hour."""
 
@@ -72,6 +82,14 @@ class Statements(Protocol):
 
         Raises:
             TargetError: nobody answers, it is older than 16, or a privilege on a table is missing.
+        """
+        ...
+
+    def inside(self) -> Inside:
+        """What functions ask inside (at most 100 statements).
+
+        Raises:
+            TargetError: the server does not answer, or pg_stat_statements is not there.
         """
         ...
 

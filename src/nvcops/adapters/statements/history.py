@@ -9,13 +9,13 @@ from time import monotonic, sleep
 
 import msgspec
 
-from nvcops.adapters.statements.reading import HOME, WAITS, Waiting, questions, reading
+from nvcops.adapters.statements.reading import HOME, WAITS, Waiting, inside_questions, questions, reading
 from nvcops.adapters.statements.rises import Reading
 from nvcops.adapters.statements.store import StatementStore
 from nvcops.core.errors import Refused, TargetError
 from nvcops.core.queries import Rows
 from nvcops.core.schedule import now
-from nvcops.core.statements import Planned, Waited, Waits
+from nvcops.core.statements import Inside, Planned, Waited, Waits
 from nvcops.core.target import Database
 from nvcops.core.workload import Statement, Workload
 
@@ -79,6 +79,13 @@ class StatementHistory:
         """
         answers = self.database.read(questions(self.database.rows(HOME)))
         return workload(reading(self.database.name, _said(answers["info"]), _said(answers["counted"])), now())
+
+    def inside(self) -> Inside:
+        """What functions ask inside, as the server has counted it."""
+        answers = self.database.read(inside_questions(self.database.rows(HOME)))
+        (row,) = _said(answers["tracked"])
+        told = msgspec.convert(_said(answers["inside"]), tuple[Statement, ...])
+        return Inside(tracked=row["tracked"] == "all", statements=told)
 
 
 def workload(counted: Reading, until: dt.datetime) -> Workload:

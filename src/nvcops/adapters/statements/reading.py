@@ -28,6 +28,15 @@ WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database()) AN
     AND userid <> (SELECT oid FROM pg_roles WHERE rolname = current_user)
     AND query ~* '^(\s|/\*.*?\*/)*(select|insert|update|delete|with|merge)\y'
 ORDER BY total_exec_time DESC LIMIT {limit}"""
+# What functions ask inside, all roles together: the server does not say which statement called them.
+_INSIDE = """
+SELECT queryid AS id, min(query) AS text, sum(calls)::float8 AS calls, sum(total_exec_time)::float8 / 1000 AS total_s,
+    sum(rows)::float8 AS rows
+FROM {home}.pg_stat_statements
+WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database()) AND NOT toplevel AND queryid IS NOT NULL
+    AND userid <> (SELECT oid FROM pg_roles WHERE rolname = current_user)
+GROUP BY queryid ORDER BY total_s DESC LIMIT 100"""
+_TRACKED = "SELECT current_setting('pg_stat_statements.track', true) AS tracked"
 WAITS = """
 SELECT coalesce(wait_event_type, '') AS kind, coalesce(wait_event, '') AS event, coalesce(query_id, 0) AS query,
     left(application_name, 64) AS application, count(*)::int AS count
@@ -52,12 +61,21 @@ def questions(home: Rows) -> dict[str, str]:
     Raises:
         Refused: it has no pg_stat_statements.
     """
+    schema, release = _schema(home), int(home[0]["release"])
+    since = "stats_since" if release >= _SINCE_RELEASE else "NULL::timestamptz"
+    return {"info": _INFO.format(home=schema), "counted": _COUNTED.format(home=schema, since=since, limit=ROWS_MAX)}
+
+
+def inside_questions(home: Rows) -> dict[str, str]:
+    """What to ask it about what functions ask inside. Raises as `questions` does."""
+    return {"inside": _INSIDE.format(home=_schema(home)), "tracked": _TRACKED}
+
+
+def _schema(home: Rows) -> str:
     if not home:
         hint = "CREATE EXTENSION pg_stat_statements, with it in shared_preload_libraries"
         raise Refused("pg_stat_statements is not installed", hint=hint)
-    schema, release = quoted(home[0]["schema"]), int(home[0]["release"])
-    since = "stats_since" if release >= _SINCE_RELEASE else "NULL::timestamptz"
-    return {"info": _INFO.format(home=schema), "counted": _COUNTED.format(home=schema, since=since, limit=ROWS_MAX)}
+    return quoted(home[0]["schema"])
 
 
 def reading(server: str, info: Rows, counted: Rows) -> Reading:

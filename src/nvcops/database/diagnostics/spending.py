@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import itertools
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ from nvcops.core.checks import Check, Finding, Verdict
 from nvcops.core.errors import TargetError, UsageError
 from nvcops.core.manifest import Manifest, ServiceEntry
 from nvcops.core.runs import conduct
-from nvcops.core.statements import Statements, Waits
+from nvcops.core.statements import Inside, Statements, Waits
 from nvcops.core.target import Target
 from nvcops.core.units import Count, Ratio, Seconds
 from nvcops.core.workload import Statement, Workload
@@ -52,6 +53,7 @@ class Spending(msgspec.Struct, frozen=True, kw_only=True):
     objectives: tuple[Objective, ...] = ()
     plans: tuple[Plan, ...] = ()
     waits: Waits = Waits(observed_s=0.0)
+    inside: Inside = Inside(tracked=False)
 
 
 def length(written: str, what: str) -> float:
@@ -81,14 +83,25 @@ def spending(target: Target, start: dt.datetime, end: dt.datetime, sample_s: flo
     except TargetError as error:
         return Spending(start=start, trouble=error.sentence, helps=error.hint, waits=waits)
     before = kept.between(start - _WEEK, start)
+    inside = _inside(kept)
     return Spending(
         start=start,
         now=now,
         before=before if before.until <= start else None,  # else it is all that the server ever counted
         objectives=tuple(_objectives(target, now.since or start, end)),
-        plans=tuple(_plans(target, kept, now.statements[:_PLANS_MAX], end)),
+        plans=tuple(_plans(target, kept, [*now.statements[:_PLANS_MAX], *inside.statements], end)),
         waits=waits,
+        inside=inside,
     )
+
+
+def _inside(kept: Statements) -> Inside:
+    """The costliest statements inside of functions; where that cannot be read, what is asked is told all the same."""
+    try:
+        seen = kept.inside()
+    except TargetError:
+        return Inside(tracked=False)
+    return msgspec.structs.replace(seen, statements=seen.statements[:_PLANS_MAX])
 
 
 def _objectives(target: Target, start: dt.datetime, end: dt.datetime) -> Iterator[Objective]:
@@ -160,7 +173,50 @@ SPENT = Check("performance.spent", "Time spent", "EXPLAIN it; scripts/optimize_i
 CHANGED = Check("performance.changed", "Slower than before", "what changed? its plan, its table's size, its statistics")
 SHARE = Check("performance.objective", "Share of an answer", SPENT.next_step)
 WAITED = Check("performance.waited", "Waits over time", "scripts/db_diagnostics.py names who holds up whom")
+INSIDE = Check("performance.inside", "Inside of functions", "EXPLAIN (GENERIC_PLAN) it")
+_ALONE = f"; it would show the call alone, see {INSIDE.title!r}"
+_VARIABLES = "; a function's own variables have no plan outside of it: auto_explain.log_nested_statements logs it"
 _WAITS_TOLD = 5
+
+
+_CALL = re.compile(r"^(\s|/\*.*?\*/)*(select\s+(\*\s+from\s+)?|call\s+)[\w.\"]+\s*\(", re.IGNORECASE | re.DOTALL)
+
+
+def calls(text: str) -> bool:
+    """Whether a statement begins with the call of a function: what costs is inside of it.
+
+    >>> calls("SELECT bank.post_payments($1)"), calls("/* pay */ SELECT * FROM post($1, $2)"), calls("CALL tidy()")
+    (True, True, True)
+    >>> calls("SELECT id FROM account"), calls("UPDATE account SET a = abs($1)")
+    (False, False)
+    """
+    return bool(_CALL.match(text))
+
+
+def _planned(plan: Plan | None, without: str) -> str:
+    """A plan behind a statement; `without` says why there may be none."""
+    if plan is None:
+        return ""
+    return f" [{plan.means}: {told(plan)}]" if plan.means else f" [{told(plan)}{without}]"
+
+
+def inside_findings(seen: Spending, now: Workload) -> list[Finding]:
+    """What functions ask inside, with plans; or why nobody knows, where statements call functions."""
+    calling = [one for one in now.statements if calls(one.text)]
+    if not seen.inside.tracked:
+        if not calling:
+            return []
+        share = Ratio(sum(one.total_s for one in calling) / (sum(one.total_s for one in now.statements) or 1.0))
+        how = "ALTER SYSTEM SET pg_stat_statements.track = 'all'"
+        why = f"{share} of the time is in calls of functions; what they ask inside is not counted: {how}"
+        return [INSIDE.finding(Verdict.OK, why)]
+    plans = {plan.statement: plan for plan in seen.plans}
+    lines = []
+    for one in seen.inside.statements:
+        spent = f"{lasting(one.total_s)} in {Count(one.calls)} calls of {Seconds(one.mean_s)}: {shown(one.text)}"
+        observed = f"{spent}{_planned(plans.get(one.id), _VARIABLES)}"
+        lines.append(INSIDE.finding(Verdict.OK, observed))
+    return lines
 
 
 def spending_findings(seen: Spending, top: int) -> list[Finding]:
@@ -169,7 +225,13 @@ def spending_findings(seen: Spending, top: int) -> list[Finding]:
     if seen.now is None:
         line = unknown(SPENT, seen.trouble, seen.helps) if seen.helps else SPENT.unknown(seen.trouble)
         return [line, waited]
-    return [*_spent(seen, seen.now, top), *_changed(seen, seen.now), *_shares(seen, seen.now), waited]
+    return [
+        *_spent(seen, seen.now, top),
+        *inside_findings(seen, seen.now),
+        *_changed(seen, seen.now),
+        *_shares(seen, seen.now),
+        waited,
+    ]
 
 
 def _spent(seen: Spending, now: Workload, top: int) -> Iterator[Finding]:
@@ -181,9 +243,9 @@ def _spent(seen: Spending, now: Workload, top: int) -> Iterator[Finding]:
         spent = (
             f"{share} of the time {window}: {lasting(one.total_s)} in {Count(one.calls)} calls of {Seconds(one.mean_s)}"
         )
-        plan = plans.get(one.id)
-        how = f" [{plan.means}: {told(plan)}]" if plan and plan.means else f" [{told(plan)}]" if plan else ""
-        yield SPENT.finding(Verdict.OK, f"{spent}: {shown(one.text)}{how}")
+        yield SPENT.finding(
+            Verdict.OK, f"{spent}: {shown(one.text)}{_planned(plans.get(one.id), _ALONE if calls(one.text) else '')}"
+        )
     if not now.statements:
         yield SPENT.finding(Verdict.OK, f"nothing was asked {window}")
 

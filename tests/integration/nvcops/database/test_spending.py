@@ -185,3 +185,46 @@ def test_without_the_extension_it_says_what_helps(world: World, tmp_path: Path) 
         world.wait_until(
             lambda: kept.history.waits(now - DAY, now + DAY).observed_s > 0, "waits are sampled all the same"
         )
+
+
+_FUNCTIONS = (
+    """CREATE FUNCTION bank.noted(what text) RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER AS
+    'DECLARE n bigint; BEGIN SELECT count(*) INTO n FROM bank.entry WHERE note = $1; RETURN n; END'""",
+    """CREATE FUNCTION bank.numbered(what int) RETURNS text LANGUAGE plpgsql SECURITY DEFINER AS
+    'DECLARE found text; BEGIN SELECT note INTO found FROM bank.entry WHERE id = what; RETURN found; END'""",
+    "REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA bank FROM public",
+    "GRANT SELECT ON bank.entry TO nvcops",
+    "GRANT USAGE ON SCHEMA bank TO nvcops",
+)
+
+
+@BOTH
+def test_what_functions_ask_inside_is_told_with_its_plan_where_it_is_counted(kept: Kept) -> None:
+    world = kept.world
+    world.execute(*_FUNCTIONS)
+
+    def told() -> tuple[list[str], list[str]]:
+        with world.connect() as session:
+            for _ in range(20):
+                session.execute("SELECT bank.noted('dana')")
+                session.execute("SELECT bank.numbered(17)")
+        now = dt.datetime.now(dt.UTC)
+        lines = spending_findings(spending(target_of(kept), now - DAY, now, 0.0), 20)
+        assert not any("dana" in line.observed for line in lines)
+        named = [(line.check, line.observed) for line in lines]
+        return [words for check, words in named if check == "performance.inside"], [
+            words for check, words in named if check == "performance.spent" and "SELECT bank.n" in words
+        ]
+
+    (hidden,), _ = told()
+    assert "of the time is in calls of functions; what they ask inside is not counted" in hidden
+    assert "pg_stat_statements.track = 'all'" in hidden
+
+    world.execute(f"ALTER DATABASE \"{world.database}\" SET pg_stat_statements.track = 'all'")
+    inside, calls = told()
+    (noted,) = [words for words in inside if "count(*)" in words]
+    assert "20 calls" in noted
+    assert "reads all of entry (about 20,000 rows)" in noted, "its plan, though nobody may call the function"
+    (numbered,) = [words for words in inside if "count(*)" not in words]
+    assert "a function's own variables have no plan outside of it" in numbered
+    assert all("it would show the call alone, see 'Inside of functions'" in words for words in calls)
