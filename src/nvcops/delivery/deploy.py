@@ -22,6 +22,7 @@ from nvcops.delivery.canary import Outcome
 from nvcops.delivery.preflight import SCHEMA, Planned, passes, planned, preflight_findings
 from nvcops.delivery.rollout import Rehearsed, at_goal, lay, migrate, reach, rehearse, replace, split
 from nvcops.delivery.standing import (
+    answering,
     applied_migrations,
     begin,
     entry_of,
@@ -244,7 +245,7 @@ class _Rollout:
     def _replace_one(self) -> None:
         """The next main slot gets the new release, and its part of the traffic."""
         run, target = self.run, self.target
-        seen = run.read(standing, target)
+        seen = run.read(answering, target)
         slot = next((one.slot for one in seen.main if not one.runs(self.new)), "")
         if slot:
             run.step(f"give {slot} release {self.new[:8]}", replace, target, slot, self.new)

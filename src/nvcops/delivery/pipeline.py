@@ -120,7 +120,7 @@ def judge(
 ) -> Judgement:
     """Whether a stage admits a release: `before` says why the stages before do not; reports and controls by gate.
 
-    Refused outranks unknown. A stage without gates admits what the stage before admitted: the manifest says so.
+    Refused outranks unknown, and a gate that let its seeded fault pass refuses. A stage without gates admits what the stage before admitted: the manifest says so.
     `complete` False: some gates were not asked (a rehearsal), so nothing is admitted.
     """
     if before:
@@ -128,11 +128,14 @@ def judge(
     unclear = "" if complete else "not every gate was asked"
     for gate in stage.gates:
         report = reports.get(gate.name)
+        control = controls.get(gate.name)
         if report is not None and report.verdict is GateVerdict.REFUSED:
             return Judgement(verdict=GateVerdict.REFUSED, why=f"{gate.name}: {report.sentence}")
+        if control is not None and control.verdict is GateVerdict.PASS:
+            return Judgement(verdict=GateVerdict.REFUSED, why=f"{gate.name} is broken: {stale(control, gate, now)}")
         if report is None or report.verdict is not GateVerdict.PASS:
             unclear = unclear or f"{gate.name} could not tell: {report.sentence if report else 'it was not asked'}"
-        elif why := stale(controls.get(gate.name), gate, now):
+        elif why := stale(control, gate, now):
             unclear = unclear or f"{gate.name} does not count: {why}"
     return Judgement(verdict=GateVerdict.UNKNOWN if unclear else GateVerdict.PASS, why=unclear)
 

@@ -247,8 +247,12 @@ def reach(run: Doing, target: Target, goal: Goal) -> Reached:
     troubles: list[str] = []
     last: Move | None = None
     for _ in range(_MOVES_MAX):
-        seen = run.read(standing, target)
-        move = next_move(seen, goal, [one.slot for one, times in failed.items() if one.slot and times >= _TRIES_MAX])
+        aside = [one.slot for one, times in failed.items() if one.slot and times >= _TRIES_MAX]
+        seen = run.read(answering, target)
+        move = next_move(seen, goal, aside)
+        if move is None:  # by the slots' own word: now by their hosts' too
+            seen = run.read(standing, target)
+            move = next_move(seen, goal, aside)
         if move is None or failed.get(move, 0) >= _SPLITS_MAX:
             return Reached(seen, troubles)
         try:

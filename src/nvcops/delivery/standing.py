@@ -93,8 +93,9 @@ def standing(target: Target) -> Standing:
     return _standing(target, names, dict(zip(names, side_by_side(slots_of(target).look, names), strict=True)))
 
 
+@conduct(deadline="1 min", idempotent=True)
 def answering(target: Target) -> Standing:
-    """The same by the slots' own word alone, and the balancer's: no host is asked, so it takes a moment only."""
+    """Read what each slot says of itself, and what the balancer sends there: no host is asked, it takes a moment."""
     return _standing(target, slot_names(target.manifest), {})
 
 
