@@ -120,8 +120,8 @@ def judge(
 ) -> Judgement:
     """Whether a stage admits a release: `before` says why the stages before do not; reports and controls by gate.
 
-    Refused outranks unknown, and a gate that let its seeded fault pass refuses. A stage without gates admits what the stage before admitted: the manifest says so.
-    `complete` False: some gates were not asked (a rehearsal), so nothing is admitted.
+    Refused outranks unknown, and a gate that let its seeded fault pass refuses. A stage without gates admits what the
+    stage before admitted: the manifest says so. `complete` False: some gates were not asked (a rehearsal).
     """
     if before:
         return Judgement(verdict=GateVerdict.REFUSED, why=before)
