@@ -120,7 +120,8 @@ def web(time: dt.datetime, part: Any, number: int) -> str:
         url, agent = f"{method} {path} HTTP/1.1", rest[0] if rest else ""
     when = f"{time:%d/%b/%Y:%H:%M:%S}.{time.microsecond // 1000:03d}"
     headers = f"{{{agent.replace('}', '')}}} " if agent else ""
-    return f'{told.get("ip", "192.0.2.9")}:5000 [{when}] front bank/bank-1 0/0/1/2/3 {code} 99 - - ---- 1/1/0/0/0 0/0 {headers}"{url}"'
+    rest = f'front bank/bank-1 0/0/1/2/3 {code} 99 - - ---- 1/1/0/0/0 0/0 {headers}"{url}"'
+    return f"{told.get('ip', '192.0.2.9')}:5000 [{when}] {rest}"
 
 
 def linux(time: dt.datetime, part: Any, number: int) -> str:

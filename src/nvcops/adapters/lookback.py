@@ -67,11 +67,9 @@ class Lookback:
 
     def count(self, query: Query, start: int, end: int) -> int:
         """How many events of that time (milliseconds since 1970) fulfil a condition."""
+        sql = f"SELECT count(*) FROM event WHERE {_between(query)}"  # noqa: S608 - ours; its values are parameters
         with _told(self._path):
-            row = self._connection.execute(
-                f"SELECT count(*) FROM event WHERE {_between(query)}", _asked(query, start, end)
-            )  # noqa: S608 - the condition is ours, its values are parameters
-            return int(row.fetchone()[0])
+            return int(self._connection.execute(sql, _asked(query, start, end)).fetchone()[0])
 
     def find(self, query: Query, start: int, end: int) -> Iterator[Event]:
         """The events of that time that fulfil a condition, oldest first."""

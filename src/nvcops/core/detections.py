@@ -98,9 +98,9 @@ ASSIGNED = frozenset({"class_uid", "activity_name", "status", "severity", "metad
 class Event(msgspec.Struct, kw_only=True):
     """One line of a log. `time` is in milliseconds since 1970, UTC.
 
-    `source` names the log, `route` (product, service) decides which rules look at it. `verbatim` says that every text
-    in `fields`, those ASSIGNED apart, stands in the line as it is. A line that is no event of its format is of the class
-    BASE, with `trouble`.
+    `source` names the log, `route` (product, service) decides which rules look at it. `verbatim` says that every
+    text in `fields`, those ASSIGNED apart, stands in the line as it is. A line that is no event of its format is of the
+    class BASE, with `trouble`.
     """
 
     time: int
@@ -156,7 +156,8 @@ class Episode(msgspec.Struct, frozen=True, kw_only=True):
     """What belongs together: detections of one technique by one actor, or upon one target from several addresses.
 
     `rules` are the rules' names with their counts; `actors` and `touched` are the first so many, in order of
-    appearance, of `actor_count` and `touched_count`; `count` is the lines'. `explanation` names the change window that it fell into.
+    appearance, of `actor_count` and `touched_count`; `count` is the lines'. `explanation` names the change
+    window that it fell into.
     """
 
     id: str

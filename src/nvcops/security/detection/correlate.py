@@ -121,14 +121,17 @@ class Correlator:
         """
         self._now = max(self._now, time)
         complete: list[Evidence] | None = None
-        for rule in rules:
+        counted: set[Group] = set()
+        for rule in sorted(rules, key=self.asked.rules.index, reverse=True):  # no event comes before itself in an order
             group = self._group(rule, fields)
-            if group is None:
-                continue
+            if group is None or (group in counted and self.asked.kind == "event_count"):
+                continue  # one event is one, however many rules it fulfils
+            counted.add(group)
             state = self._state(group)
             found = state.see(rule, self._now, fields, line)
             if found is not None:
-                known = self._told.get(group, -1) > self._now - self.asked.span_ms
+                told = self._told.get(group)
+                known = told is not None and told > self._now - self.asked.span_ms
                 self._told[group] = self._now
                 self._told.move_to_end(group)
                 complete = [line] if known else found

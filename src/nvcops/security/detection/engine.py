@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
 
 from nvcops.core.detections import RAW, Class, Detection, Event, Evidence, instant
 from nvcops.security.detection.correlate import Correlator
@@ -13,13 +12,14 @@ from nvcops.security.detection.rules import Correlation, Head, Pack, Rule
 
 _TOUCHED = ("user.name", "group.name", "database.name", "file.path", "resource.uid", "service.name", "device.hostname")
 _TEXT_MAX = 120
+_GUESSING = frozenset({"T1110"})
 
 
 class Engine:
-    """Rules over a stream of events. `sample` are lines of the logs, by which witnesses are chosen."""
+    """Rules over a stream of events. `matcher` asks the pack's rules; it remembers nothing, and can serve many."""
 
-    def __init__(self, pack: Pack, sample: Iterable[bytes] = ()) -> None:
-        self.matcher = Matcher(pack.rules, sample)
+    def __init__(self, pack: Pack, matcher: Matcher) -> None:
+        self._matcher = matcher
         self._correlators = [Correlator(each) for each in pack.correlations]
         self._heard = {name for each in pack.correlations for name in each.rules}
 
@@ -30,7 +30,7 @@ class Engine:
 
     def see(self, event: Event, line: bytes) -> list[Detection]:
         """Take in an event; what it is, or completes."""
-        rules = self.matcher.match(event, line)
+        rules = self._matcher.match(event, line)
         return self._conclude(rules, event, line) if rules else []
 
     def _conclude(self, rules: list[Rule], event: Event, line: bytes) -> list[Detection]:
@@ -62,6 +62,9 @@ def evidence(event: Event, line: bytes) -> Evidence:
 def _detection(rule: Rule | Correlation, event: Event, lines: tuple[Evidence, ...]) -> Detection:
     head: Head = rule.head
     actors, signed_in = who(event)
+    if signed_in and _GUESSING.issuperset(each.split(".")[0] for each in head.techniques):
+        # whom somebody guessed their way to is not who guesses: the address holds the story together
+        actors += tuple(_short(address) for name in ("src_endpoint.ip",) if (address := event.fields.get(name)))
     return Detection(
         rule=head.name,
         title=head.title,

@@ -21,6 +21,7 @@ OPEN_MAX = 10_000
 _NAMES_MAX = 1_000
 _SHOWN_NAMES = 10
 _SHOWN_LINES = 5
+_REMEMBERED = 256  # more than any correlation tells at once
 
 Key = tuple[str, str, str]
 
@@ -43,6 +44,7 @@ class _Open:
     keys: dict[Key, None] = field(default_factory=dict)
     begin: list[Evidence] = field(default_factory=list)
     end: list[Evidence] = field(default_factory=list)
+    counted: dict[int, Evidence] = field(default_factory=dict)
 
 
 class Folder:
@@ -86,6 +88,7 @@ class Folder:
         for mine, theirs in ((into.actors, other.actors), (into.touched, other.touched)):
             _add(mine, theirs)
         into.techniques.update(other.techniques)
+        into.counted.update(other.counted)
         for key in other.keys:
             into.keys[key] = None
             self._by_key[key] = into
@@ -120,8 +123,11 @@ def _take(into: _Open, detection: Detection) -> None:
     _add(into.actors, detection.actors)
     _add(into.touched, detection.touched)
     for line in detection.evidence:
-        if line in into.end:  # two rules saw one line
+        if id(line) in into.counted:  # two rules saw one line
             continue
+        into.counted[id(line)] = line  # kept, so that its identity is not another line's
+        if len(into.counted) > _REMEMBERED:
+            del into.counted[next(iter(into.counted))]
         into.count += 1
         into.first = min(into.first, int(line.time.timestamp() * 1000))
         if len(into.begin) < _SHOWN_LINES:

@@ -6,9 +6,10 @@ import re
 
 SHOWN_CHARACTERS_MAX = 400
 _SECRET = re.compile(
-    r"(?i)(\b(?:password|passwd|pwd|requirepass|masterauth|masteruser|secret|token|api[_-]?key|identified\s+by|auth)\b"
-    r"[\\\"']{0,3}\s*[:=]?\s*(?:bearer\s+|basic\s+)?)(?:\\?(?:'(?:[^']|'')*(?:'|$)|\"(?:[^\"\\]|\\.)*(?:\"|$))|(?!for\b|from\b"
-    r"|is\b|has\b|in\b|of\b|authentication\b|failure\b|failed\b|check\b|accepted\b|null\b)[^\s,;\"'&)}\]]+)"
+    r"(?i)(\b(?:password|passwd|pwd|requirepass|masterauth|masteruser|secret|token|api[_-]?key|identified\s+by|auth(?:orization)?)\b"
+    r"[\\\"']{0,3}\s*[:=]?\s*(?:bearer\s+|basic\s+)?)"
+    r"(?:\\?[eubn]?&?(?:'(?:[^']|'')*(?:'|$)|\"(?:[^\"\\]|\\.)*(?:\"|$))"
+    r"|(?!for\b|from\b|is\b|has\b|in\b|of\b|authentication\b|failure\b|failed\b|check\b|accepted\b|null\b)[^\s,;\"'&)}\]]+)"
 )
 _CARD = re.compile(r"(?<!\d)(\d{4})\d{5,11}(\d{4})(?!\d)")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069]+")

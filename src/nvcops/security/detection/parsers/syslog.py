@@ -38,9 +38,9 @@ _SERVICES = {
 _FROM = r" from (?P<ip>\S+)(?: port (?P<port>\d+))?"
 _SSH = (
     (re.compile(r"Accepted (?P<how>\S+) for (?P<user>\S+)" + _FROM), "Logon", "Success"),
-    (re.compile(r"Failed (?P<how>\S+) for (?:invalid user )?(?P<user>.*?)" + _FROM), "Logon", "Failure"),
-    (re.compile(r"Invalid user (?P<user>.*?)" + _FROM), "Preauth", "Failure"),
-    (re.compile(r"(?:error: )?maximum authentication attempts exceeded for (?:invalid user )?(?P<user>.*?)" + _FROM),
+    (re.compile(r"Failed (?P<how>\S+) for (?:invalid user )?(?P<user>.*)" + _FROM), "Logon", "Failure"),
+    (re.compile(r"Invalid user (?P<user>.*)" + _FROM), "Preauth", "Failure"),
+    (re.compile(r"(?:error: )?maximum authentication attempts exceeded for (?:invalid user )?(?P<user>.*)" + _FROM),
      "Preauth", "Failure"),
     (re.compile(r"(?:error: )?PAM: .* for (?:illegal user )?(?P<user>\S+) from (?P<ip>\S+)"), "Preauth", "Failure"),
     (re.compile(r"(?:Connection (?:closed|reset)|Disconnected) (?:by|from)(?: (?:authenticating|invalid))?"

@@ -12,7 +12,8 @@ _NAMES = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", 
 _MONTHS = {name: at for at, name in enumerate(_NAMES, 1)}
 _AHEAD = dt.timedelta(days=1)  # a clock may be ahead, a zone may be wrong; a year is not
 _YEARS_BACK = 9  # the 29th of February comes back after 8 years at the latest
-_DAY_MS = 86_400_000
+_LATE_MS = 5 * 60_000  # several writers do not write in order
+_HOUR_MS = 3_600_000
 
 
 def iso(written: str) -> int:
@@ -78,8 +79,8 @@ class LocalTime:
         """A wall clock's time. In the hour that exists twice it is the second one once the first one is over."""
         time = time.replace(tzinfo=self._zone, fold=0)
         found = milliseconds(time)
-        if found < self._newest - 60_000 and self._newest - found < _DAY_MS:
+        if found < self._newest - _LATE_MS:
             again = milliseconds(time.replace(fold=1))
-            found = again if again != found and abs(again - self._newest) < abs(found - self._newest) else found
+            found = again if again - self._newest < _HOUR_MS else found
         self._newest = max(self._newest, found)
         return found
