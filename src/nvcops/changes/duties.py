@@ -57,7 +57,7 @@ def check_apart(manifest: Manifest, change: Change, person: str, key: str) -> No
     """
     for part in parts_of(change):
         if part.role != "approver":
-            check_second_person(manifest.people, person, key, part.person, part.key, did=part.did, to="judge")
+            check_second_person(manifest.people, person, key, part.person, part.key, did=part.did, to="judge it")
 
 
 def check_executor(manifest: Manifest, change: Change, person: str, key: str) -> None:
@@ -75,7 +75,7 @@ def check_executor(manifest: Manifest, change: Change, person: str, key: str) ->
     for part in parts_of(change):
         own = part.role == "author" and (alone or not manifest.changes.separate_executor)
         if not own and part.role != "executor":
-            check_second_person(manifest.people, person, key, part.person, part.key, did=part.did, to="carry out")
+            check_second_person(manifest.people, person, key, part.person, part.key, did=part.did, to="carry it out")
 
 
 def missing(manifest: Manifest, change: Change) -> str:

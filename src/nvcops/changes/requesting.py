@@ -208,7 +208,7 @@ def break_glass(desk: Desk, number: int, by: Hand, *, manifest: Manifest, note: 
     roles = [manifest.person(name) for name in (by.person, *(one.person for one in change.break_glass))]
     for one in change.break_glass:
         did = f"broke the glass for {change.name} already"
-        check_second_person(manifest.people, by.person, by.key, one.person, one.key, did=did, to="break")
+        check_second_person(manifest.people, by.person, by.key, one.person, one.key, did=did, to="break it")
     if change.break_glass and not any(entry is not None and "approver" in entry.roles for entry in roles):
         raise NotAllowed("neither of the two is an approver", hint="one of them has the role approver in [[people]]")
     consent = Consent(person=by.person, key=by.key, time=by.at, note=reason)

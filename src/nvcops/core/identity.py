@@ -171,7 +171,7 @@ def check_second_person(
     requester_key: str,
     *,
     did: str = "requested this run",
-    to: str = "approve",
+    to: str = "approve it",
 ) -> None:
     """That an approval comes from another person than the request: by name, and by every key of both.
 
@@ -179,8 +179,8 @@ def check_second_person(
         NotAllowed: it is the same person; `did` says what they did before, `to` what they must not do now.
     """
     if approver == requester or _one_person(people, (approver, key), (requester, requester_key)):
-        hint = "ask another person with the role approver" if to == "approve" else "ask another person"
-        raise NotAllowed(f"{approver!r} {did} and cannot {to} it", hint=hint)
+        hint = "ask another person with the role approver" if to == "approve it" else "ask another person"
+        raise NotAllowed(f"{approver!r} {did} and cannot {to}", hint=hint)
 
 
 def _one_person(people: Sequence[Person], one: tuple[str, str], other: tuple[str, str]) -> bool:
