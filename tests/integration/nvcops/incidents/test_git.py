@@ -98,3 +98,58 @@ def test_a_subject_of_control_characters_is_one_commit(checkout: Path) -> None:
     commit(checkout, "the last", NOON - HOUR / 2)
     found = GitCheckout(checkout).between(NOON - HOUR, NOON)
     assert [one.subject for one in found] == ["the last", "one\x1etwo\x1fthree\x1e\x1f"]
+
+
+def wrote(folder: Path, name: str, text: str, at: dt.datetime, subject: str = "x") -> str:
+    (folder / name).write_text(text)
+    git(folder, "add", name)
+    git(folder, "commit", "--quiet", "--message", subject, at=at)
+    head = subprocess.run(
+        ["git", "-C", str(folder), "rev-parse", "HEAD"], check=True, capture_output=True, text=True, timeout=60
+    )
+    return head.stdout.strip()
+
+
+def test_what_a_revision_brings_over_another(checkout: Path) -> None:
+    old = wrote(checkout, "a b.py", "1\n2\n", NOON - 400 * 24 * HOUR)
+    wrote(checkout, "a b.py", "1\n", NOON - 30 * 24 * HOUR)
+    new = wrote(checkout, "ü.py", "1\n2\n3\n", NOON - HOUR)
+    (checkout / "coverage.json").write_text(
+        '{"meta": {}, "files": {"ü.py": {"summary": {"num_statements": 10, "covered_lines": 7, "x": 1}}}}'
+    )
+    found = GitCheckout(checkout, coverage=checkout / "coverage.json").brought(old, new, ["Ö. Castellanos"], NOON)
+    assert [commit.time for commit in found.commits] == [NOON - HOUR, NOON - 30 * 24 * HOUR]
+    by_path = {one.path: one for one in found.files}
+    assert set(by_path) == {"a b.py", "ü.py"}
+    assert (by_path["a b.py"].lines, by_path["a b.py"].commits, by_path["a b.py"].by_author) == (1, 1, True)
+    assert (by_path["ü.py"].lines, by_path["ü.py"].statements, by_path["ü.py"].covered) == (3, 10, 7)
+    stranger = GitCheckout(checkout).brought(old, new, ["dana"], NOON)
+    assert not any(one.by_author or one.statements for one in stranger.files)
+    by_address = GitCheckout(checkout).brought(old, new, ["o"], NOON)
+    assert all(one.by_author for one in by_address.files)
+
+
+def test_the_first_revision_brings_all_of_itself(checkout: Path) -> None:
+    first = wrote(checkout, "a.py", "1\n2\n", NOON - HOUR)
+    found = GitCheckout(checkout).brought("", first, ["dana"], NOON)
+    assert [(one.path, one.lines) for one in found.files] == [("a.py", 2)]
+    assert len(found.commits) == 1
+    second = wrote(checkout, "b.py", "1\n", NOON - HOUR)
+    assert [one.path for one in GitCheckout(checkout).brought("", second, [], NOON).files] == ["b.py"]
+
+
+@pytest.mark.parametrize("revision", ["main", "--output=x", "0" * 40, "HEAD~1", "abc"])
+def test_what_is_no_revision_is_refused(checkout: Path, revision: str) -> None:
+    known = wrote(checkout, "a.py", "1\n", NOON - HOUR)
+    for old, new in ((known, revision), (revision, known)):
+        with pytest.raises(Refused):
+            GitCheckout(checkout).brought(old, new, [], NOON)
+    assert not (checkout / "x").exists()
+
+
+def test_a_report_of_coverage_that_is_none_is_a_sentence(checkout: Path) -> None:
+    known = wrote(checkout, "a.py", "1\n", NOON - HOUR)
+    for text in ("", "{}", '{"files": []}', '{"files": {"a": {"summary": {"num_statements": "x"}}}}'):
+        (checkout / "coverage.json").write_text(text)
+        with pytest.raises(TargetError, match="report of coverage"):
+            GitCheckout(checkout, coverage=checkout / "coverage.json").brought("", known, [], NOON)
