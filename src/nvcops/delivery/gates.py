@@ -151,7 +151,7 @@ def admit(target: Target, admission: Admission) -> None:
         if why:
             raise UsageError(f"meanwhile: {why}", hint="begin again")
         desk.put(admission)
-        desk.note(_entry(target, "release.admitted", admission))
+        desk.note(_entry(target, "release.admitted", admission, admission.time))
 
 
 @conduct(deadline="1 min", idempotent=True)
@@ -159,25 +159,31 @@ def withdraw(target: Target, admission: Admission, why: str) -> None:
     """Take back what the stage admitted before: its gates refuse it now."""
     with _records(target).changing() as desk:
         if desk.remove(Admission, [admission.id]):
-            desk.note(_entry(target, "release.withdrawn", admission, why))
+            desk.note(_entry(target, "release.withdrawn", admission, admission.time, why))
 
 
 @conduct(deadline="1 min", idempotent=True)
 def keep_control(target: Target, said: Said, now: dt.datetime, run: str) -> None:
-    """Write down how a control ended."""
+    """Write down how a control ended; what a gate that let its fault pass admitted since its last good one goes."""
     stages = stages_of(target)
     stage = stages[pipeline.find_stage(stages, said.stage)]
     gate = next(one for one in stage.gates if one.name == said.gate)
     with _records(target).changing() as desk:
         before = desk.get(GateControl, pipeline.key_of(said.stage, said.gate))
-        if before is None or before.run != run:
-            desk.put(pipeline.controlled(said.stage, gate, said.report, before, now, run))
+        if before is not None and before.run == run:
+            return
+        if said.report.verdict is GateVerdict.PASS:
+            for admission in pipeline.doubtful(desk, said.stage, said.gate, before):
+                desk.remove(Admission, [admission.id])
+                why = f"{said.gate} let its seeded fault pass in {run}"
+                desk.note(_entry(target, "release.withdrawn", admission, now, why))
+        desk.put(pipeline.controlled(said.stage, gate, said.report, before, now, run))
 
 
-def _entry(target: Target, kind: str, admission: Admission, why: str = "") -> Entry:
+def _entry(target: Target, kind: str, admission: Admission, at: dt.datetime, why: str = "") -> Entry:
     return Entry(
         id=f"{kind}/{admission.id}/{admission.run}",
-        time=utc(admission.time),
+        time=utc(at),
         kind=kind,
         platform=target.manifest.platform.name,
         run=admission.run,
@@ -264,7 +270,7 @@ def gate_controls(  # noqa: D417 - its Args are the script's flags
 ) -> None:
     """Show every gate of the pipeline a seeded fault, which it must refuse.
 
-    A gate that lets it pass lets everything pass: what it admitted does not count from then on.
+    A gate that lets it pass lets everything pass: what it admitted since it last refused it is withdrawn.
 
     Args:
         stage: only the gates of this stage

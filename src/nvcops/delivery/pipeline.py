@@ -47,8 +47,8 @@ def find_stage(stages: Sequence[Stage], name: str) -> int:
 def admitted(reading: Reading, stages: Sequence[Stage], digest: str) -> str:
     """Why a release may not go on past the given stages; empty: it may. Without stages there is nothing to pass.
 
-    It may when each stage admitted it, in their order, when every gate that a stage has now judged it then, and when
-    no gate has let its own seeded fault pass since: what such a gate admitted was admitted by nobody.
+    It may when each stage admitted it, in their order, and when every gate that a stage has now judged it then. What a
+    gate admitted between its last good control and one that failed was withdrawn (`doubtful`).
     """
     before: Admission | None = None
     for stage in stages:
@@ -60,10 +60,6 @@ def admitted(reading: Reading, stages: Sequence[Stage], digest: str) -> str:
         missing = [gate.name for gate in stage.gates if gate.name not in admission.gates]
         if missing:
             return f"{stage.name} has gates that did not judge it: {', '.join(missing)}"
-        for gate in stage.gates:
-            control = reading.get(GateControl, key_of(stage.name, gate.name))
-            if control and control.verdict is GateVerdict.PASS:
-                return f"the gate {gate.name} of {stage.name} let its seeded fault pass on {control.time:%Y-%m-%d}"
         before = admission
     return ""
 
@@ -156,6 +152,14 @@ def controlled(
         run=run,
         refused=refused,
     )
+
+
+def doubtful(reading: Reading, stage: str, gate: str, before: GateControl | None) -> list[Admission]:
+    """What a gate admitted since it last refused its seeded fault, now that it let it pass: nobody judged those."""
+    if before is None or before.refused is None:
+        return []
+    found = reading.find(Admission, stage=stage, time__gte=before.refused)
+    return [admission for admission in found if gate in admission.gates]
 
 
 def before_finding(why: str, stage: str) -> Finding:

@@ -168,7 +168,8 @@ def test_a_gate_that_lets_its_fault_pass_admits_nothing_any_more(world: World) -
     world.switch.write_text("0")  # the program says yes to everything
     code, said = world("controls")
     assert (code, "it let its seeded fault pass" in said) == (2, True), said
-    assert "the gate look of dev let its seeded fault pass" in world.why_not()
+    assert world.why_not() == "it was not admitted to dev", "what it admitted since its last good control is withdrawn"
+    assert [one.stage for one in world.kept(Admission)] == ["production"]
     code, said = world("run", "dev", "--version", "1.0")
     assert (code, "look is broken" in said) == (2, True), said
     world.switch.write_text("3")  # it cannot run at all: that mends nothing
@@ -176,7 +177,11 @@ def test_a_gate_that_lets_its_fault_pass_admits_nothing_any_more(world: World) -
     assert world("run", "dev", "--version", "1.0")[0] == 3
     world.switch.unlink()
     assert world("controls", "--gate", "look")[0] == 0
+    assert world.why_not() == "it was not admitted to dev", (
+        "a gate that was mended does not make up for what it let pass"
+    )
     assert world("run", "dev", "--version", "1.0")[0] == 0
+    assert world.why_not() == "it was admitted to production before it was admitted to dev"
     assert world("run", "production", "--version", "1.0")[0] == 0
     assert world.why_not() == ""
 
