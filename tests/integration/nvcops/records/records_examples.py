@@ -6,7 +6,7 @@ import datetime as dt
 
 import msgspec
 
-from nvcops.core import alerts, incidents, oncall
+from nvcops.core import alerts, gates, incidents, oncall, releases
 from nvcops.core.alerts import Category, Matcher
 from nvcops.core.incidents import IncidentState, Reason, Severity, Suggestion
 
@@ -77,4 +77,14 @@ def all_kinds() -> list[msgspec.Struct]:
         incidents.Tick(key="7/detection/1", incident=7, phase="detection", item="1", by="dana", time=T),
         incidents.ActionItem(id="a", incident=7, text="", owner="dana", due=dt.date(2026, 12, 1), created=T),
         incidents.Clock(key="7/us", incident=7, rule="us", title="", began=T, due=LATER, warned=LATER),
+        releases.Admission(id="dev/ab", stage="dev", digest="ab", time=T, by="dana", run="r", gates=("lint", HARD)),
+        gates.GateControl(
+            id="dev/lint",
+            definition="0f",
+            time=LATER,
+            verdict=gates.GateVerdict.REFUSED,
+            sentence=HARD,
+            run="r",
+            refused=T,
+        ),
     ]
