@@ -79,6 +79,19 @@ def frozen(
     return ""
 
 
+def meeting(manifest: Manifest, change: Change) -> list[Freeze]:
+    """The freezes that meet a change's planned window, and hold for its category."""
+    window, zone = window_of(change), ZoneInfo(manifest.platform.time_zone)
+    if window is None:
+        return []
+    return [
+        freeze
+        for freeze in manifest.changes.freezes
+        for start, end in [span_of(freeze, zone)]
+        if start <= window[1] and window[0] < end and change.category not in freeze.exempt
+    ]
+
+
 def broken(change: Change) -> bool:
     """Whether the glass was broken for a change: by two people with two keys."""
     return min(len({one.person for one in change.break_glass}), len({one.key for one in change.break_glass})) >= _GLASS

@@ -12,7 +12,8 @@ from nvcops import wiring
 from nvcops.alerts import export
 from nvcops.alerts import silences as silencing
 from nvcops.alerts.readings import budgets
-from nvcops.cli.context import answer, json_option, manifest_path, target_option
+from nvcops.changes.excluding import excluded
+from nvcops.cli.context import answer, json_option, manifest_path, notify, target_option
 from nvcops.cli.deciding import deciding, looking, moment, signed
 from nvcops.cli.report import local
 from nvcops.core import schedule
@@ -139,8 +140,14 @@ def list_budgets(target_path: Path | None, as_json: bool) -> int:
     manifest = wiring.load(manifest_path(target_path))
     target, at = wiring.connect(manifest), schedule.now()
     longest = max((objective.window for objective in manifest.slos), default=Seconds(0))
-    excluded = target.runs.approved(at - dt.timedelta(seconds=longest), at) if target.runs else []
-    found = budgets(manifest, target.metrics, at, planned(excluded))
+    since = at - dt.timedelta(seconds=longest)
+    took = target.runs.approved(since, at) if target.runs else []
+    try:
+        with wiring.open_records(manifest) as records, records.reading() as reading:
+            took += excluded(reading, since, at)
+    except StateError as error:
+        notify(f"{error.sentence}: what changes took is not left out")
+    found = budgets(manifest, target.metrics, at, planned(took))
 
     def lines() -> Iterator[str]:
         for one in found:

@@ -13,11 +13,11 @@ import msgspec
 
 from nvcops import wiring
 from nvcops.adapters.runs.people import unsigned_user
-from nvcops.changes import lifecycle, measuring, requesting
+from nvcops.changes import freezes, lifecycle, measuring, requesting
 from nvcops.changes.lifecycle import about, number_of
 from nvcops.changes.requesting import Hand, Request
 from nvcops.cli.changes_shown import calendar, details, dora, freeze, list_changes, risk, show_change
-from nvcops.cli.context import answer, json_option, manifest_path, target_option
+from nvcops.cli.context import answer, json_option, manifest_path, notify, target_option
 from nvcops.cli.deciding import Deciding, fold_in, moment, option_of, recording, signed, speak
 from nvcops.cli.people import signer_of
 from nvcops.core import schedule
@@ -162,6 +162,18 @@ def request_change(  # noqa: PLR0913, PLR0917 - the flags of a command line
     requesting.check(manifest, wanted, at)
     done = _requested(manifest, wanted, (person, key), schema=schema)
     told(done, manifest, as_json)
+    if not as_json:
+        _warn(done, manifest)
+
+
+def _warn(change: Change, manifest: Manifest) -> None:
+    """What stands in the way of its window: other changes of the same services, and freezes."""
+    with wiring.open_records(manifest) as records, records.reading() as reading:
+        others = freezes.overlapping(change, lifecycle.still_open(reading))
+    for other in others:
+        notify(f"{change.name} overlaps {other.name}: {other.title}")
+    for one in freezes.meeting(manifest, change):
+        notify(f"the freeze {one.name} is in its window: {one.reason}")
 
 
 def _requested(manifest: Manifest, wanted: Request, who: Who, *, schema: bool | None) -> Change:

@@ -24,6 +24,7 @@ from nvcops.alerts.routing_file import routing_of
 from nvcops.alerts.rules import rules_of
 from nvcops.alerts.said import PROBES, RULES, Said
 from nvcops.alerts.signals import Watchman
+from nvcops.changes.excluding import excluded
 from nvcops.core import schedule
 from nvcops.core.alerts import Alert
 from nvcops.core.errors import StateError
@@ -127,11 +128,13 @@ class Watch:
         self.engine.offer(self._evaluator.evaluate(self._target.metrics, at, self._excluded(at)))
 
     def _excluded(self, at: dt.datetime) -> list[Exclusion]:
-        """What approved runs took of the longest window; where the journal cannot be read, nothing is excused."""
+        """What approved runs and changes took of the longest window; where that cannot be read, nothing is excused."""
         if self._target.runs is None:
             return []
         try:
-            return planned(self._target.runs.approved(at - _WINDOW, at))
+            with self.records.reading() as reading:
+                changed = excluded(reading, at - _WINDOW, at)
+            return planned([*self._target.runs.approved(at - _WINDOW, at), *changed])
         except StateError as error:
             self._notify(error.sentence)
             return []

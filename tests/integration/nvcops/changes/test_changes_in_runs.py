@@ -113,3 +113,18 @@ def test_a_rehearsal_makes_no_change(house: House, shelf: Procedure) -> None:
     assert record.state is RunState.CONCLUDED, record.error
     assert house.change(1) is None
     assert not (house.folder / "moved").exists()
+
+
+def test_nobody_knows_how_a_change_did_of_which_nothing_is_counted(
+    house: House, begin: Callable[..., RunRecord]
+) -> None:
+    with runs_of(house) as runs:
+        found = runs.start(procedures.find("change-validation"))
+    assert [line.observed for line in found.findings] == ["no change is being carried out or watched"]
+    house.call(*ASK, by="dana")
+    house.call("changes", "approve", "1", by="omar")
+    begin("ines", change="C-1")
+    with runs_of(house) as runs:
+        found = runs.start(procedures.find("change-validation"))
+    assert [(line.subject, line.verdict) for line in found.findings] == [("C-1", Verdict.OK)]
+    assert "watched until" in found.findings[0].observed

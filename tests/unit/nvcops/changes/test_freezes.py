@@ -150,3 +150,18 @@ def test_the_calendar_has_freezes_and_changes_by_their_beginning() -> None:
     assert [line.what.split()[0] for line in lines] == ["C-1", "C-2", "freeze"]
     assert lines[0].overlaps == ("C-2",)
     assert freezes.calendar(manifest(), [], NOON, NOON + DAY) == []
+
+
+def test_a_freeze_in_the_window_is_said_at_the_request() -> None:
+    one = freeze(wall("2026-11-24 13:00"), wall("2026-11-24 15:00"))  # noon in New York, and an hour later
+    given = manifest(freezes=(one,))
+    assert [
+        len(freezes.meeting(given, planned(1, start, end))) for start, end in ((0, 0.9), (0, 1), (2.9, 4), (3, 4))
+    ] == [
+        0,
+        1,
+        1,
+        0,
+    ]
+    assert not freezes.meeting(given, planned(1, 0, 9, category=ChangeCategory.EMERGENCY))
+    assert not freezes.meeting(given, change())
