@@ -18,6 +18,7 @@ from nvcops.cli.deciding import deciding, looking, moment, signed
 from nvcops.cli.report import local
 from nvcops.core import schedule
 from nvcops.core.alerts import Alert, Category
+from nvcops.core.errors import StateError
 from nvcops.core.procedures import planned
 from nvcops.core.records import Reading
 from nvcops.core.units import Ratio, Seconds
