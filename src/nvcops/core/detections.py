@@ -76,6 +76,7 @@ FIELDS: Mapping[str, type] = {
     "database.name": str,
     "query_info.query_string": str,
     "query_info.data": str,
+    "query_info.definition": str,
     "file.path": str,
     "process.name": str,
     "process.cmd_line": str,
@@ -87,7 +88,8 @@ FIELDS: Mapping[str, type] = {
 }
 """The fields that a rule may name, and their types. Beside them `unmapped.NAME`, always text.
 
-`query_info.data` is a statement without comments, texts and line breaks, in small letters; `http_request.args` is path
+`query_info.data` is a statement without comments, texts and line breaks, in small letters, and `query_info.definition` the
+bodies of the functions that it makes; `http_request.args` is path
 and query with percent-encoding taken off. Durations are in seconds.
 """
 

@@ -27,10 +27,30 @@ def _without(aside: re.Match[str]) -> str:
     return f";{aside['body']};" if aside["body"] else " "
 
 
-def plain(statement: str) -> str:
-    r"""A statement in small letters on one line, without comments, texts and quotes: what a rule searches in.
+def plain(statement: str) -> tuple[str, str]:
+    r"""What a statement does, and what the functions that it defines would do: two texts for rules to search in.
+
+    Both in small letters on one line, without comments, texts and quotes.
 
     >>> plain("COPY t FROM/**/PROGRAM\n'id'"), plain('SELECT "pg_read_file" (\'/etc/passwd\')')
-    ('copy t from program', 'select pg_read_file ( )')
+    (('copy t from program', ''), ('select pg_read_file ( )', ''))
+    >>> plain("CREATE FUNCTION f() RETURNS int AS $$ DROP TABLE a $$ LANGUAGE sql; DO $$ DROP TABLE b $$")
+    ('create function f() returns int as language sql; do ; drop table b ;', 'drop table a')
     """
-    return _SPACE.sub(" ", bare(statement).replace('"', "")).strip().lower()
+    bodies: list[str] = []
+
+    def told(aside: re.Match[str]) -> str:
+        if not _DEFINES.search(aside.string, max(0, aside.start() - _BEFORE), aside.start()):
+            return _without(aside)
+        bodies.append(_ASIDE.sub(_without, aside["body"] or aside[0].strip("eE'").replace("''", "'")))
+        return " "
+
+    return _line(_ASIDE.sub(told, statement)), _line(" ; ".join(bodies))
+
+
+_DEFINES = re.compile(r"\bas\s*\Z", re.IGNORECASE)
+_BEFORE = 40
+
+
+def _line(text: str) -> str:
+    return _SPACE.sub(" ", text.replace('"', "")).strip().lower()

@@ -17,6 +17,11 @@ _REQUEST = re.compile(
     r"(?P<front>\S+) (?P<back>[^/\s]+)/(?P<server>\S+) [-+\d/]*/(?P<total>[-+]?\d+) (?P<code>-?\d+) \+?(?P<length>\d+) "
     r"\S+ \S+ (?P<ended>\S{4}) \S+ \S+ (?:\{(?P<headers>[^}]*)\} ){0,2}\"(?P<request>.*)\"?$"
 )
+_REFUSED = re.compile(
+    r"(?P<ip>[0-9A-Fa-f.:]{2,45}):(?P<port>\d{1,5}) "
+    r"\[(?P<day>\d\d)/(?P<month>[A-Z][a-z]{2})/(?P<year>\d{4}):(?P<h>\d\d):(?P<m>\d\d):(?P<s>\d\d)\.(?P<ms>\d{3})\] "
+    r"(?P<front>[^/\s]+)/(?P<bind>[^:\s]+): (?P<message>.*)$"
+)
 _OWN = re.compile(
     r"\[(?:NOTICE|WARNING|ALERT)\]|^(?:Server|Proxy|Backend|Health check)\b|\b(?:is (?:UP|DOWN)|has no server)\b"
 )
@@ -38,6 +43,8 @@ class HaproxyParser(LineParser):
         raw, exact = decoded(line)
         found = _REQUEST.search(raw)
         if found is None:
+            if refused := _REFUSED.search(raw):
+                return self._refused(refused, raw, exact=exact)
             if _OWN.search(raw):
                 return self.event(
                     self.time, {"class_uid": int(Class.LIFECYCLE), RAW: raw, "message": raw}, verbatim=exact
@@ -68,6 +75,19 @@ class HaproxyParser(LineParser):
             "unmapped.frontend": found["front"],
         }
         return self.event(self._time(found), typed(fields), verbatim=exact and arguments == url)
+
+    def _refused(self, found: re.Match[str], raw: str, *, exact: bool) -> Event:
+        """A connection that came to no request: a handshake that failed, a header of a proxy that was none."""
+        fields = {
+            RAW: raw,
+            "class_uid": int(Class.NETWORK),
+            "activity_name": "Refuse",
+            "message": found["message"],
+            "src_endpoint.ip": found["ip"],
+            "src_endpoint.port": found["port"],
+            "unmapped.frontend": found["front"],
+        }
+        return self.event(self._time(found), typed(fields), verbatim=exact)
 
     def _time(self, found: re.Match[str]) -> int:
         second = found.string[found.start("day") : found.end("s")]

@@ -168,10 +168,12 @@ def _session(message: str, code: object) -> dict[str, Any]:
 
 def _statement(fields: dict[str, Any], statement: str) -> None:
     text = shown(statement)
-    asked = plain(text)
+    asked, defined = plain(text)
     first = asked.partition(" ")[0]
     fields |= {"class_uid": int(Class.DATASTORE), "query_info.query_string": text, "query_info.data": asked}
     fields["status"] = "Success"
+    if defined:
+        fields["query_info.definition"] = defined
     if first in ("grant", "revoke"):
         fields |= {"class_uid": int(Class.PRIVILEGE), "activity_name": f"{first.title()} Privileges"}
     elif re.match(r"(create|alter|drop) (role|user|group)\b(?! mapping)", asked):

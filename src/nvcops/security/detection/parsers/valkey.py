@@ -15,6 +15,7 @@ _LOG = re.compile(
     r"(?P<h>\d\d):(?P<m>\d\d):(?P<s>\d\d)\.(?P<ms>\d{3}) (?P<level>[.\-*#]) (?P<message>.*)",
     re.DOTALL,
 )
+_SIGNAL = re.compile(r"\d+:signal-handler \((?P<s>\d{9,11})\) (?P<message>.*)", re.DOTALL)
 _COMMAND = re.compile(r"(?P<s>\d{9,11})\.(?P<us>\d{6}) \[(?P<db>\d+) (?P<client>[^\]]+)\] (?P<rest>\".*)", re.DOTALL)
 _WORD = re.compile(r"\"((?:[^\"\\]|\\.)*)\"")
 _ADDRESS = re.compile(r"\baddr=([\d.:a-fA-F\[\]]+):(\d+)|Client:? ?([\d.]+):(\d+)|host ([\d.]+)\b")
@@ -38,6 +39,9 @@ class ValkeyParser(LineParser):
             return self._log(found, raw, exact=exact)
         if found := _COMMAND.match(raw):
             return self._command(found, raw)
+        if found := _SIGNAL.match(raw):
+            fields = {RAW: raw, "class_uid": int(Class.LIFECYCLE), "message": found["message"]}
+            return self.event(int(found["s"]) * 1000, typed(fields), verbatim=exact)
         raise Malformed("neither a line of Valkey's log nor of MONITOR")
 
     def _log(self, found: re.Match[str], raw: str, *, exact: bool) -> Event:
