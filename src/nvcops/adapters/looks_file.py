@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -45,6 +47,17 @@ class LooksFiles:
             raise StateError(
                 f"{path} cannot be written: {error.strerror}", hint="look at the disk of the state folder"
             ) from error
+
+    def forget(self, keep: Collection[str]) -> int:
+        """See core.rollouts.Looks."""
+        stays = {self._path(rollout, 0).parent.name for rollout in keep}
+        try:
+            gone = [one for one in self.folder.iterdir() if one.name not in stays] if self.folder.exists() else []
+            for one in gone:
+                shutil.rmtree(one)
+        except OSError as error:
+            raise StateError(f"{self.folder} cannot be tidied: {error.strerror}") from error
+        return len(gone)
 
     def _path(self, rollout: str, step: int) -> Path:
         return self.folder / re.sub(r"[^A-Za-z0-9@:_-]", "_", rollout) / f"{step}.jsonl"

@@ -7,7 +7,7 @@ or keep the release before warm. Traffic goes to the slots by their weights.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from enum import StrEnum
 from typing import Protocol
 
@@ -145,3 +145,6 @@ class Looks(Protocol):
 
     def append(self, rollout: str, step: int, line: bytes) -> None:
         """Keep one line more; it holds no line break."""
+
+    def forget(self, keep: Collection[str]) -> int:
+        """Remove what is kept of all rollouts but these; of how many it was."""

@@ -26,6 +26,7 @@ from nvcops.delivery.standing import (
     applied_migrations,
     entry_of,
     history,
+    looks_of,
     records_of,
     releases_of,
     service_of,
@@ -197,6 +198,14 @@ def remove(target: Target, digest: str) -> int:
     return releases_of(target).remove(digest)
 
 
+@conduct(deadline="15 min", idempotent=True)
+def forget_looks(target: Target) -> int:
+    """Remove the looks of rollouts that nobody remembers."""
+    with records_of(target).reading() as reading:
+        known = [one.id for one in history(reading)]
+    return looks_of(target).forget(known)
+
+
 @procedure("release-cleanup", when="daily 22:00", lock="delivery", needs=["delivery"])
 def release_cleanup(run: Run, target: Target) -> None:
     """Stop releases that were kept warm for a rollback window that has closed, and remove those beyond what is kept."""
@@ -227,6 +236,8 @@ def release_cleanup(run: Run, target: Target) -> None:
             count += 1
         except StepFailed as error:
             findings.append(REMOVED.finding(Verdict.WARNING, error.sentence, subject="store"))
+    if not left.busy:
+        run.step("remove the looks of rollouts that nobody remembers", forget_looks, target)
     warm = [one.slot for one in after.seen.spare if one.running]
     said = f"{', '.join(warm)} warm" + (f" until {after.closes:%F %R} UTC" if after.closes else "") if warm else "none"
     findings.append(WARM.finding(Verdict.OK, f"a rollout is under way ({left.busy})" if left.busy else said))

@@ -20,7 +20,7 @@ from nvcops.core.units import Seconds
 from nvcops.delivery.analysis_live import ABORT, Analysed, Paused, PauseEnd, analysed, paused
 from nvcops.delivery.canary import Outcome
 from nvcops.delivery.preflight import SCHEMA, Planned, passes, planned, preflight_findings
-from nvcops.delivery.rollout import Rehearsed, at_goal, lay, migrate, reach, rehearse, replace, split
+from nvcops.delivery.rollout import SLOT, Rehearsed, at_goal, cut_off, lay, migrate, reach, rehearse, replace, split
 from nvcops.delivery.standing import (
     answering,
     applied_migrations,
@@ -185,7 +185,7 @@ class _Rollout:
         self._heed()
         self._write(f"{self.plan.new.version} is promoted", phase=Phase.PROMOTING)
         goal = Goal(serve=self.new, warm=self.old, leave=self.old)
-        reach(run, target, goal)
+        self._say(reach(run, target, goal, self._heed).troubles)
         self._watch()
         after = at_goal(run.read(standing, target), goal)
         if bad := [line for line in after if line.verdict in (Verdict.CRITICAL, Verdict.UNKNOWN)]:
@@ -248,7 +248,7 @@ class _Rollout:
         seen = run.read(answering, target)
         slot = next((one.slot for one in seen.main if not one.runs(self.new)), "")
         if slot:
-            run.step(f"give {slot} release {self.new[:8]}", replace, target, slot, self.new)
+            self._say(cut_off(run.step(f"give {slot} release {self.new[:8]}", replace, target, slot, self.new)))
             run.step(f"let {slot} serve", split, target, Split.BOTH, self.new, self.old, 0)
             share = 100 * sum(one.runs(self.new) for one in seen.slots) // len(seen.slots)
             self._write(f"{slot} runs the new release", weight=share)
@@ -275,6 +275,9 @@ class _Rollout:
         """A person's wish to abort."""
         if self.run.read(wish_now, self.target, self.run.id) == ABORT:
             raise StepFailed("a person wished it to be aborted")
+
+    def _say(self, troubles: list[str]) -> None:
+        self.findings += [SLOT.finding(Verdict.WARNING, said) for said in troubles]
 
     def _write(self, title: str, **fields: object) -> None:
         self.run.step(f"write down: {title}", written, self.target, self.run.id, fields)

@@ -17,6 +17,7 @@ from nvcops.delivery.compatibility import Compatibility
 from nvcops.delivery.preflight import fitting
 from nvcops.delivery.rollout import Reached, at_goal, lay, reach, split, traffic_finding
 from nvcops.delivery.standing import (
+    ROLLBACK,
     applied_migrations,
     begin,
     finished,
@@ -28,8 +29,6 @@ from nvcops.delivery.standing import (
 )
 from nvcops.delivery.strategies import Goal, Split, Standing
 from nvcops.delivery.taking_back import given_up
-
-ROLLBACK = "rollback"  # stands where a rollout's strategy does
 
 # --- Facts ---
 

@@ -213,18 +213,26 @@ def cut(target: Target, serve: str, bad: str) -> list[str]:
     return stopped
 
 
-def carried(run: Doing, target: Target, move: Move, goal: Goal, *, again: bool) -> bool:
-    """Carry out a move; False in a rehearsal, in which nothing is done. What was just done and is not so has failed."""
-    done: object
+def carried(run: Doing, target: Target, move: Move, goal: Goal, *, again: bool) -> list[str] | None:
+    """Carry out a move: what is to be said of it; None in a rehearsal, in which nothing is done.
+
+    Raises:
+        StepFailed: it failed, or it was done just now and is not so.
+    """
     if again:
         raise StepFailed(f"{move.title}: it was done and is not so")
     if move.act is Act.SPLIT:
-        done = run.step(move.title, split, target, move.split, move.digest, goal.leave, 0)
-    elif move.act is Act.REPLACE:
-        done = run.step(move.title, replace, target, move.slot, move.digest)
-    else:
-        done = run.step(move.title, stop, target, move.slot)
-    return done is not None
+        weights = run.step(move.title, split, target, move.split, move.digest, goal.leave, 0)
+        return None if weights is None else []
+    if move.act is Act.STOP:
+        return None if run.step(move.title, stop, target, move.slot) is None else []
+    replaced = run.step(move.title, replace, target, move.slot, move.digest)
+    return None if replaced is None else cut_off(replaced)
+
+
+def cut_off(replaced: Replaced) -> list[str]:
+    """A slot that was not empty when its program was stopped."""
+    return [] if replaced.drained else [f"{replaced.slot} had requests still when it was given another release"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,8 +244,8 @@ class Reached:
     rehearsed: bool = False
 
 
-def reach(run: Doing, target: Target, goal: Goal) -> Reached:
-    """Move until the goal is reached.
+def reach(run: Doing, target: Target, goal: Goal, heed: Callable[[], None] = lambda: None) -> Reached:
+    """Move until the goal is reached; `heed` is called before each move, and may raise.
 
     Raises:
         StepFailed: a move failed, or was done and is not so; an urgent goal is not given up for that: the slot is set
@@ -255,9 +263,12 @@ def reach(run: Doing, target: Target, goal: Goal) -> Reached:
             move = next_move(seen, goal, aside)
         if move is None or failed.get(move, 0) >= _SPLITS_MAX:
             return Reached(seen, troubles)
+        heed()
         try:
-            if not carried(run, target, move, goal, again=move == last):
+            done = carried(run, target, move, goal, again=move == last)
+            if done is None:
                 return Reached(seen, troubles, rehearsed=True)
+            troubles += done
             last = move
         except StepFailed as error:
             if not goal.urgent:

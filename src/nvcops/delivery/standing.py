@@ -23,6 +23,7 @@ from nvcops.core.together import side_by_side
 from nvcops.delivery.compatibility import Applied
 from nvcops.delivery.strategies import SlotSeen, Standing
 
+ROLLBACK = "rollback"  # stands where a rollout's strategy does, when a person put a version back into service
 _ROLLOUTS_MAX = 1_000
 _UNDER_WAY = tuple(phase for phase in Phase if not phase.ended)
 
@@ -225,6 +226,7 @@ def _is_over(target: Target, run: str) -> bool:
 @conduct(deadline="1 min", idempotent=True, attempts=3)
 def begin(target: Target, rollout: Rollout) -> bool:
     """Write down that it begins; those that their runs left behind end with it. True: this is no rehearsal."""
+    rollout = msgspec.structs.replace(rollout, by=rollout.by or _requester(target, rollout.id))
     with records_of(target).changing() as desk:
         if rollout.phase.ended:  # refused: it is only written down
             _add(desk, target, rollout)
@@ -237,6 +239,16 @@ def begin(target: Target, rollout: Rollout) -> bool:
             raise Refused(_busy(others[0]), hint="`nvcops release abort` ends it, `nvcops release status` shows it")
         _add(desk, target, rollout)
     return True
+
+
+def _requester(target: Target, run: str) -> str:
+    """Who asked for a run; empty: that is not known."""
+    if target.runs is None:
+        return ""
+    try:
+        return target.runs.requester(run)[0]
+    except NvcopsError:
+        return ""
 
 
 def _add(desk: Desk, target: Target, rollout: Rollout) -> None:
@@ -292,11 +304,13 @@ def wish(desk: Desk, manifest: Manifest, wanted: str, person: str, at: dt.dateti
     """Write a person's wish into the rollout that is under way.
 
     Raises:
-        NotFoundError: none is.
+        NotFoundError: none is, or it goes back already.
     """
     going = under_way(desk)
     if not going:
         raise NotFoundError("no rollout is under way", hint="`nvcops release history` lists those that ended")
+    if going[-1].phase is Phase.ROLLING_BACK or going[-1].strategy == ROLLBACK:
+        raise NotFoundError(f"{going[-1].service} goes back already: {going[-1].id}", hint="`nvcops release status`")
     rollout = msgspec.structs.replace(going[-1], wish=wanted)
     desk.put(rollout)
     desk.note(_note(manifest.platform.name, rollout, at, person))

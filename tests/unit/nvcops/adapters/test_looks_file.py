@@ -54,3 +54,13 @@ def test_a_folder_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(StateError, match="cannot be"):
         LooksFiles(tmp_path / "analyses").append(RUN, 1, b"x")
     assert [path.name for path in tmp_path.iterdir()] == ["analyses"]
+
+
+def test_looks_of_rollouts_that_nobody_remembers_are_removed(tmp_path: Path) -> None:
+    looks = LooksFiles(tmp_path / "analyses")
+    assert looks.forget([]) == 0
+    for run in (RUN, "deploy@2"):
+        looks.append(run, 1, b"x")
+    assert looks.forget([RUN]) == 1
+    assert looks.lines(RUN, 1) == [b"x"]
+    assert looks.lines("deploy@2", 1) == []

@@ -9,7 +9,7 @@ import datetime as dt
 import json
 import random
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -131,6 +131,7 @@ class World:
     draws: random.Random = field(default_factory=lambda: random.Random(7))
     on_second: Callable[[World], None] = lambda _: None
     served_by_none: float = 0.0
+    lingers: bool = False
 
     # --- the clock ---
 
@@ -312,7 +313,7 @@ class Balancer:
         assert deadline_s > 0
         self.world.slots[slot].weight = 0
         self.world.changed("drain", slot)
-        return True
+        return not self.world.lingers
 
 
 class Looks:
@@ -328,6 +329,12 @@ class Looks:
         self.world.point("append", rollout, step)
         self.world.kept.setdefault((rollout, step), []).append(line)
         self.world.changed("append")
+
+    def forget(self, keep: Collection[str]) -> int:
+        gone = [key for key in self.world.kept if key[0] not in keep]
+        for key in gone:
+            del self.world.kept[key]
+        return len({run for run, _ in gone})
 
 
 class Journal:

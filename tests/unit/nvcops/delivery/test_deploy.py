@@ -224,3 +224,25 @@ def test_every_transition_leaves_evidence(clock: dict[str, World]) -> None:
     for kind in ("preflight", "migrating", "rehearsing", "progressing", "analysis", "promoting", "healthy"):
         assert f"rollout.{kind}" in kinds
     assert len({entry.id for entry in here.records._notes}) == len(kinds)
+
+
+def test_a_wish_to_abort_is_heard_between_the_moves_of_the_promotion(clock: dict[str, World]) -> None:
+    here = world()
+
+    def wishes(called: str, arguments: tuple[Any, ...]) -> bool:
+        if called == "put" and arguments == ("bank-1", NEW):
+            _wished(here, "abort")
+        return False
+
+    here.fails = wishes
+    section = deployed(clock, here)
+    assert "a person" in line(section, "delivery.rollout").observed
+    assert everywhere(here) == OLD
+
+
+def test_a_slot_that_was_not_empty_is_told(clock: dict[str, World]) -> None:
+    here = world(lingers=True)
+    section = deployed(clock, here)
+    assert section.verdict is Verdict.WARNING
+    assert "had requests still" in line(section, "delivery.slot").observed
+    assert everywhere(here) == NEW
