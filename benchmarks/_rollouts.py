@@ -100,9 +100,11 @@ class Delivered:
         """Deploy a release, and wait for the end."""
         run = self.requested(version, strategy)
         began = time.monotonic()
+        said = ""
         if run["state"] == "waiting":
-            subprocess.run(self.approval(run["id"]), capture_output=True, timeout=RUN_S, check=False)
-        return self.ended(run["id"], began)
+            command = self.approval(run["id"])
+            said = subprocess.run(command, capture_output=True, text=True, timeout=RUN_S, check=False).stderr
+        return self.ended(run["id"], began, said)
 
     def rollback(self) -> Ended:
         """Put the release before back into service, and wait for the end."""
@@ -110,11 +112,11 @@ class Delivered:
         run = self.asked("release", "rollback", *self.person(DEPLOYER))
         return self.ended(run["id"], began)
 
-    def ended(self, run: str, began: float) -> Ended:
-        """How a run ended that began at a moment of the monotonic clock; RuntimeError when it did not."""
+    def ended(self, run: str, began: float, said: str = "") -> Ended:
+        """How a run ended that began at a moment of the monotonic clock; RuntimeError, with `said`, when it did not."""
         shown = self.asked("show", run)
         if shown["state"] not in ("concluded", "cancelled"):
-            raise RuntimeError(f"{run} is {shown['state']}: {shown['error'] or shown['steps'][-1]['title']}")
+            raise RuntimeError(f"{run} is {shown['state']}: {shown['error'] or said[-1000:]}")
         return Ended(run, int(shown["exit_code"]), time.monotonic() - began, shown["findings"])
 
     def status(self) -> dict[str, dict[str, Any]]:
