@@ -46,7 +46,7 @@ def running(command: Callable[..., Any]) -> Callable[..., Any]:
 @running
 def deploy(version: str, **given: Any) -> int:
     """Roll VERSION out: rehearse its rollback, go the strategy's steps, promote it; what fails is taken back."""
-    return run_procedure(procedures.find("deploy"), version=version, **given)
+    return run_procedure(procedures.find("deploy"), version=version, sign=not given["dry_run"], **given)
 
 
 @click.command()
@@ -67,7 +67,9 @@ def retry(target_path: Path | None, **given: Any) -> int:
         newest = next(iter(rollouts.history(reading, 1)), None)
     if newest is None or newest.phase is not Phase.ROLLED_BACK:
         raise NotFoundError("the last rollout was not taken back", hint="`nvcops release history`")
-    return run_procedure(procedures.find("deploy"), version=newest.new, target_path=target_path, **given)
+    return run_procedure(
+        procedures.find("deploy"), version=newest.new, target_path=target_path, sign=not given["dry_run"], **given
+    )
 
 
 @click.command()
