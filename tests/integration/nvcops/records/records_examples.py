@@ -6,7 +6,7 @@ import datetime as dt
 
 import msgspec
 
-from nvcops.core import alerts, gates, incidents, oncall, releases
+from nvcops.core import alerts, changes, gates, incidents, oncall, releases, rollouts
 from nvcops.core.alerts import Category, Matcher
 from nvcops.core.incidents import IncidentState, Reason, Severity, Suggestion
 
@@ -86,5 +86,46 @@ def all_kinds() -> list[msgspec.Struct]:
             sentence=HARD,
             run="r",
             refused=T,
+        ),
+        *of_delivery(),
+    ]
+
+
+def of_delivery() -> list[msgspec.Struct]:
+    consent = changes.Consent(person="omar", time=T, key="SHA256:x", executive=True, run="r", note=HARD)
+    return [
+        rollouts.Rollout(
+            id="deploy@1",
+            service="bank",
+            new="00",
+            version=HARD,
+            phase=rollouts.Phase.ROLLED_BACK,
+            step=2,
+            began=T,
+            ended=LATER,
+            rollback_s=0.25,
+            change=17,
+        ),
+        changes.Change(
+            number=2**40,
+            category=changes.ChangeCategory.EMERGENCY,
+            kind=changes.ChangeKind.DEPLOYMENT,
+            title=HARD,
+            reason=HARD,
+            author="dana",
+            requested=T,
+            state=changes.ChangeState.ROLLED_BACK,
+            planned_end=LATER,
+            services=("bank",),
+            risk=0.125,
+            approved_by=(consent,),
+            break_glass=(consent, consent),
+            runs=("r",),
+            incident=7,
+            customers=2**40,
+            budgets={HARD: -0.5},
+            features={"size": 0.25},
+            committed=(T, LATER),
+            reviewed=LATER,
         ),
     ]
