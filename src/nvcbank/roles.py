@@ -28,8 +28,17 @@ _SETTINGS = {
         "idle_in_transaction_session_timeout": "5s",
         "jit": "off",
     },
-    READONLY: {"default_transaction_read_only": "on", "statement_timeout": "60s"},
-    AUDITOR: {"default_transaction_read_only": "on", "statement_timeout": "300s"},
+    READONLY: {
+        "default_transaction_read_only": "on",
+        "statement_timeout": "60s",
+        "idle_in_transaction_session_timeout": "60s",
+    },
+    AUDITOR: {
+        "default_transaction_read_only": "on",
+        "statement_timeout": "300s",
+        "idle_in_transaction_session_timeout": "60s",
+    },
+    OWNER: {"statement_timeout": "30min", "idle_in_transaction_session_timeout": "60s"},
 }
 
 

@@ -46,10 +46,9 @@ class Override(msgspec.Struct, frozen=True):
 
 
 class Role(msgspec.Struct, frozen=True):
-    """A role that has sessions now."""
+    """A role that has sessions now, or had some since the server counts statements."""
 
     name: str
-    sessions: int
 
 
 class InFile(msgspec.Struct, frozen=True):
@@ -86,7 +85,7 @@ def parsed(answers: Answers, standbys: Mapping[str, Answers] | None = None) -> S
         unread=read,
         settings=settings,
         overrides=many(answers, "overrides", Override),
-        roles=many(answers, "roles", Role),
+        roles=tuple(sorted({*many(answers, "roles", Role), *many(answers, "askers", Role)}, key=lambda one: one.name)),
         files=None if "files" in read else many(answers, "files", InFile),
     )
 
@@ -244,7 +243,7 @@ def pending_finding(settings: Sequence[Setting], files: Sequence[InFile] | None)
 def timeouts_finding(
     roles: Sequence[Role], settings: Sequence[Setting], overrides: Sequence[Override], files: Sequence[InFile]
 ) -> Finding:
-    """Roles with sessions whose statements or idle transactions have no end: one of them holds locks for ever.
+    """Roles that ask, and whose statements or idle transactions have no end: one of them holds locks for ever.
 
     A deadline that our own session hides is taken to be there.
     """
@@ -261,7 +260,7 @@ def timeouts_finding(
             if _NO_END.fullmatch((own or [value or ""])[0]):
                 missing.append((role.name, name))
     if not missing:
-        return TIMEOUTS.finding(Verdict.OK, "all have them" if roles else "no role has sessions")
+        return TIMEOUTS.finding(Verdict.OK, "all have them" if roles else "no role has asked anything")
     who, name = missing[0]
     observed = listed([f"{role} has no {setting}" for role, setting in missing])
     check = msgspec.structs.replace(TIMEOUTS, next_step=TIMEOUTS.next_step.format(name=who, setting=name))

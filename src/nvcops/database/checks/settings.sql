@@ -15,11 +15,20 @@ WHERE s.setdatabase IN (0, (SELECT oid FROM pg_database WHERE datname = current_
 
 -- name: roles
 -- The roles that have sessions in this database now: neither superusers, nor replication, nor those that watch.
-SELECT r.rolname AS name, count(*)::int AS sessions
+SELECT DISTINCT r.rolname AS name
 FROM pg_stat_activity a JOIN pg_roles r ON r.oid = a.usesysid
 WHERE a.datname = current_database() AND a.backend_type = 'client backend' AND r.rolname <> current_user
     AND NOT r.rolsuper AND NOT r.rolreplication AND NOT pg_has_role(r.oid, 'pg_monitor', 'MEMBER')
-GROUP BY 1 ORDER BY 1 LIMIT 100;
+ORDER BY 1 LIMIT 100;
+
+-- name: askers
+-- The roles that have asked this database anything since its statements are counted, whether they have a session now or not.
+SELECT DISTINCT r.rolname AS name
+FROM {pg_stat_statements}.pg_stat_statements(false) s JOIN pg_roles r ON r.oid = s.userid
+WHERE s.dbid = (SELECT oid FROM pg_database WHERE datname = current_database()) AND s.toplevel AND r.rolcanlogin
+    AND r.rolname <> current_user
+    AND NOT r.rolsuper AND NOT r.rolreplication AND NOT pg_has_role(r.oid, 'pg_monitor', 'MEMBER')
+ORDER BY 1 LIMIT 100;
 
 -- name: files
 -- What the server's configuration files say that it cannot use, and the deadlines that our own session hides.
