@@ -265,3 +265,18 @@ def test_the_schema_is_contracted_only_after_the_window_and_after_an_approval(cl
     assert here.applied[-1][0] == "0003_contract_drop.sql"
     refused = restored(here, version="1.0")
     assert "too new" in line(refused, "delivery.schema").observed
+
+
+def test_nothing_is_done_in_rehearsals(clock: dict[str, World]) -> None:
+    here = after_a_deployment(clock)
+    carry(here, restore_application, Journal(), dry_run=True, version="1.0")
+    here.seconds += 86_400
+    carry(here, release_cleanup, Journal(), dry_run=True)
+    for name in SPARE:
+        here.slots[name].running = False
+    contracting(here)
+    section = carry(here, contract_migrations, Journal(), dry_run=True)
+    assert section is not None
+    assert section.summary == "Would contract the schema: 0003_contract_drop.sql."
+    assert not here.did
+    assert everywhere(here) == NEW
