@@ -112,10 +112,6 @@ class Event(msgspec.Struct, kw_only=True):
     verbatim: bool = True
     trouble: str = ""
 
-    def get(self, name: str) -> Value | None:
-        """A field by its dotted name."""
-        return self.fields.get(name)
-
 
 class Level(IntEnum):
     """How bad it is if it is true: Sigma's levels."""

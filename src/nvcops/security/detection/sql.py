@@ -6,7 +6,7 @@ functions are beside them: `FUNCTIONS` are given to the store (adapters/lookback
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from nvcops.core.detections import FIELDS, UNMAPPED
 from nvcops.security.detection.conditions import (
@@ -34,7 +34,7 @@ Parameter = str | int | float
 Query = tuple[str, tuple[Parameter, ...]]
 
 
-FUNCTIONS = {
+FUNCTIONS: dict[str, Callable[..., int]] = {
     "finds": lambda pattern, flags, text: int(text is not None and regex(pattern, flags).search(text) is not None),
     "within": lambda address, network: int(address is not None and within(address, network)),
 }

@@ -10,7 +10,7 @@ from nvcops.security.detection.parsers.lines import LineParser, Malformed, decod
 _HEAD = re.compile(
     r"(?:node=(?P<node>\S+) )?type=(?P<type>\S+) msg=audit\((?P<s>\d{1,12})\.(?P<ms>\d{3}):(?P<id>\d+)\): ?"
 )
-_PAIR = re.compile(r"([\w-]+)=(?:\"([^\"]*)\"|'([^']*)'|(\S+))")
+_PAIR = re.compile(r"([\w-]{1,64})=(?:\"([^\"]*)\"|'([^']*)'|(\S+))")
 _HEX = re.compile(r"(?:[0-9A-F]{2})+")
 _ENCODED = re.compile(r"a\d+|proctitle|comm|exe|cmd|name|cwd|acct|key|data|path")
 _PAIRS_MAX = 500

@@ -35,8 +35,8 @@ class LineParser(ABC):
 
     def parse(self, line: bytes) -> Event:
         """One line, with or without its end."""
-        if len(line) > LINE_BYTES_MAX:
-            return self.malformed(line, f"longer than {LINE_BYTES_MAX:,} bytes")
+        if len(line) >= LINE_BYTES_MAX:  # as long as a reader gives: the rest was cut off
+            return self.malformed(line, f"{LINE_BYTES_MAX:,} bytes or longer")
         try:
             event = self.read(line)
         except (ValueError, RecursionError, OverflowError) as error:  # msgspec's and datetime's are such

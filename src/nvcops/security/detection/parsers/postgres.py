@@ -123,14 +123,17 @@ def csv_records(lines: Iterable[bytes]) -> Iterator[bytes]:
     >>> list(csv_records([b'a,"x\n', b'y",b\n', b'c\n']))
     [b'a,"x\ny",b\n', b'c\n']
     """
-    pending = b""
+    pending: list[bytes] = []
+    size, inside = 0, False
     for line in lines:
-        pending += line
-        if pending.count(b'"') % 2 == 0 or len(pending) > LINE_BYTES_MAX:
-            yield pending
-            pending = b""
+        pending.append(line)
+        size += len(line)
+        inside ^= line.count(b'"') % 2 == 1
+        if not inside or size >= LINE_BYTES_MAX:
+            yield b"".join(pending)
+            pending, size, inside = [], 0, False
     if pending:
-        yield pending
+        yield b"".join(pending)
 
 
 def _classify(fields: dict[str, Any], statement: str) -> bool:

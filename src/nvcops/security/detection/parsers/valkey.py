@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import datetime as dt
 import re
+from itertools import islice
 from zoneinfo import ZoneInfo
+
+import re2
 
 from nvcops.core.detections import RAW, Class, Event, Value, typed
 from nvcops.security.detection.parsers.lines import LineParser, Malformed, decoded, shown
@@ -17,7 +20,7 @@ _LOG = re.compile(
 )
 _SIGNAL = re.compile(r"\d+:signal-handler \((?P<s>\d{9,11})\) (?P<message>.*)", re.DOTALL)
 _COMMAND = re.compile(r"(?P<s>\d{9,11})\.(?P<us>\d{6}) \[(?P<db>\d+) (?P<client>[^\]]+)\] (?P<rest>\".*)", re.DOTALL)
-_WORD = re.compile(r"\"((?:[^\"\\]|\\.)*)\"")
+_WORD = re2.compile(r"\"((?:[^\"\\]|\\.)*)\"")  # linear, also where a text never ends
 _ADDRESS = re.compile(r"\baddr=([\d.:a-fA-F\[\]]+):(\d+)|Client:? ?([\d.]+):(\d+)|host ([\d.]+)\b")
 _LEVELS = {".": "debug", "-": "verbose", "*": "notice", "#": "warning"}
 _WORDS_MAX = 64
@@ -60,7 +63,7 @@ class ValkeyParser(LineParser):
         return self.event(self._clock.local(local) + int(found["ms"]), typed(fields), verbatim=exact)
 
     def _command(self, found: re.Match[str], raw: str) -> Event:
-        words = [shown(word[1]) for word in _WORD.finditer(found["rest"])][:_WORDS_MAX]
+        words = [shown(word[1]) for word in islice(_WORD.finditer(found["rest"]), _WORDS_MAX)]
         host, _, port = found["client"].rpartition(":")
         command = " ".join(words)
         fields: dict[str, Value | None] = {
