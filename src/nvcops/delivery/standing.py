@@ -96,7 +96,10 @@ def standing(target: Target) -> Standing:
 
 @conduct(deadline="1 min", idempotent=True)
 def answering(target: Target) -> Standing:
-    """Read what each slot says of itself, and what the balancer sends there: no host is asked, it takes a moment."""
+    """Read what each slot says of itself, and what the balancer sends there.
+
+    No host is asked: it takes a moment only.
+    """
     return _standing(target, slot_names(target.manifest), {})
 
 
