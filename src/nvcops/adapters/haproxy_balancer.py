@@ -46,8 +46,8 @@ class HAProxyBalancer:
         """Set weights: all in one command, the rising ones first; read back, and written down for a restart.
 
         Raises:
-            Refused: it did not take them. Nothing was changed where it does not know one of the slots, or where one that
-                is to get traffic is in maintenance.
+            Refused: it did not take them. Nothing was changed where it does not know one of the slots, or where one
+                that is to get traffic is in maintenance.
             StateError: it took them, and they could not be written down.
         """
         if not weights:

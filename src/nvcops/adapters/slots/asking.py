@@ -15,7 +15,7 @@ from typing import IO, Any, Protocol
 
 from nvcops.adapters.backup.tools import last_words
 from nvcops.adapters.slots.on_host.conversation import MARK
-from nvcops.core.errors import DeadlineExceeded, LockHeld, NvcopsError, Refused, StateError, Unreachable
+from nvcops.core.errors import DeadlineExceeded, LockHeld, NvcopsError, Refused, Unreachable
 
 QUICK_S = 30.0
 _GRACE_S = 5.0  # a host that keeps a deadline itself is given so much longer to say so
@@ -174,7 +174,7 @@ def _answer(host: Host, verb: str, code: int, said: bytes, complaint: bytes) -> 
     except ValueError as error:
         raise Refused(f"{host.name} answered {lines[-1][:80]!r}", hint="who speaks in between?") from error
     if "no" in answer:
-        kinds: dict[str, type[NvcopsError]] = {"held": LockHeld, "late": DeadlineExceeded, "disk": StateError}
+        kinds: dict[str, type[NvcopsError]] = {"held": LockHeld, "late": DeadlineExceeded}
         raise kinds.get(answer["kind"], Refused)(f"{host.name}: {answer['no']}", hint=answer["hint"])
     return answer["value"]
 
@@ -194,5 +194,5 @@ def _gone(host: Host, verb: str, code: int, complaint: str) -> NvcopsError:
     return Unreachable(f"{host.name} broke off while it was to {verb} ({code}): {words}", hint="try again")
 
 
-def _not_run(host: Host, error: OSError) -> StateError:
-    return StateError(f"{host.words([''])[0] or host.python} cannot be run: {error.strerror}", hint="is it installed?")
+def _not_run(host: Host, error: OSError) -> Refused:
+    return Refused(f"{host.words([''])[0] or host.python} cannot be run: {error.strerror}", hint="is it installed?")

@@ -12,7 +12,7 @@ from nvcops.core.cluster import Control
 from nvcops.core.errors import Refused
 from nvcops.core.manifest.delivery import SshHost
 
-_CONNECT_S = 5
+_CONNECT_S = 10  # a busy host takes seconds for the handshake, which is part of it
 _NOT_ACTIVE = (3, 4)  # systemctl is-active: it does not run; there is no such unit that runs
 
 

@@ -16,7 +16,7 @@ from slots_world import World
 
 from nvcops.adapters.slots.asking import ask
 from nvcops.adapters.slots.slots import ReleaseSlots
-from nvcops.core.errors import NvcopsError, StateError, Unreachable
+from nvcops.core.errors import NvcopsError, Refused, Unreachable
 
 _POINTS_MAX = 200
 
@@ -149,7 +149,7 @@ def test_a_disk_that_is_full(shop: World) -> None:
     small = shop.folder / "small"
     small.write_text(f'#!/bin/sh\nulimit -f 1\nexec "{sys.executable}" "$@"\n')  # no file above 512 bytes
     small.chmod(0o755)
-    with pytest.raises(StateError, match="File too large"):
+    with pytest.raises(Refused, match="File too large"):
         shop.through(small).lay("main-1", release.digest)
     assert not shop.left()
     slots = shop.slots()

@@ -21,7 +21,6 @@ from nvcops.core.errors import (
     NotFoundError,
     NvcopsError,
     Refused,
-    StateError,
     Unreachable,
 )
 from nvcops.core.rollouts import Occupied
@@ -294,7 +293,7 @@ def test_a_release_with_migrations_and_nobody_to_apply_them(shop: World) -> None
 
 
 def test_a_host_without_its_python(shop: World) -> None:
-    with pytest.raises(StateError, match="/no/such/python cannot be run"):
+    with pytest.raises(Refused, match="/no/such/python cannot be run"):
         shop.through("/no/such/python").laid("main-1")
     broken = shop.folder / "python"
     broken.write_text("#!/bin/sh\necho Segmentation fault >&2\nexit 139\n")

@@ -40,9 +40,7 @@ def main(stream: BinaryIO) -> None:
     except No as no:
         say({"no": no.sentence, "hint": no.hint, "kind": no.kind})
     except OSError as error:
-        where = error.filename or "the disk"
-        say(
-            {"no": f"{where}: {error.strerror}", "hint": "look at the disk's space and the permissions", "kind": "disk"}
-        )
+        hint = "look at the disk's space and the permissions"
+        say({"no": f"{error.filename or 'the disk'}: {error.strerror}", "hint": hint, "kind": "refused"})
     else:
         say({"value": value})
