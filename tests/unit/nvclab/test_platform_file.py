@@ -7,7 +7,7 @@ import pytest
 
 from nvclab import platform_file
 from nvclab.bank_data import House
-from nvclab.layout import PORT_NAMES, Layout, new_record
+from nvclab.layout import PORT_NAMES, SPARE, Layout, new_record
 from nvcops.alerts.routing import default_routing
 from nvcops.alerts.routing_file import routing_of
 from nvcops.core.alerts import Category
@@ -105,3 +105,32 @@ def test_every_outcome_of_a_payment_is_good_or_the_customers_own(manifest: Manif
     assert len(outcomes) > 1
     (payments,) = [objective for objective in manifest.slos if objective.indicator == "outcomes"]
     assert {*payments.good, *payments.ignored} == outcomes
+
+
+def test_a_lab_without_slots_delivers_nothing(written: Path, manifest: Manifest) -> None:
+    assert manifest.delivery is None
+    assert (
+        "example.com"
+        not in written.read_text(encoding="utf-8").partition("how it is delivered")[2].partition("# ---")[0]
+    )
+
+
+def test_a_lab_with_slots_says_where_they_are_and_how_a_release_is_tried(tmp_path: Path) -> None:
+    layout = Layout(tmp_path / "a lab")
+    layout.prepare()
+    ports = {name: 20_000 + number for number, name in enumerate((*PORT_NAMES, *SPARE))}
+    house = House("own@bank.example", 3, 4, "EUR", layout.secret_file("customers"))
+    path = platform_file.write(layout, new_record(ports), [], house)
+    delivery = parse(path.read_text(encoding="utf-8"), path).delivery
+    assert delivery is not None
+    assert [slot.url for slot in delivery.spare] == [f"http://127.0.0.1:{ports[name]}" for name in SPARE]
+    assert delivery.root == layout.at("delivery")
+    assert delivery.hosts == ()
+    assert delivery.stages == ()
+    assert delivery.default in {strategy.name for strategy in delivery.strategies}
+    assert "own@bank.example" in delivery.self_test
+    text = path.read_text(encoding="utf-8")
+    headings = [
+        line for line in platform_file.TEMPLATE.read_text(encoding="utf-8").splitlines() if line.startswith("# ---")
+    ]
+    assert all(heading in text for heading in headings)
