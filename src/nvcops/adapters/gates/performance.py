@@ -25,7 +25,7 @@ from nvcops.core.units import Ratio
 
 ROUNDS = 8
 _ERROR_MAX = 0.05
-_RUNS_S, _STOPPED_S = 0.003, 0.027  # a seeded fault: nine tenths of the time it does not run
+_RUNS_S, _STOPPED = 0.003, 9  # a seeded fault: it is stopped nine times as long as it ran, however late we woke up
 _HIGHER, _LOWER = ("_per_s", "throughput"), ("_s", "_ms", "_us", "_bytes")
 _FIGURES_MAX = 50
 Figures = dict[str, float]
@@ -144,9 +144,10 @@ def _slowed(argv: Sequence[str], work: str) -> Ended:
             raise CannotTell(f"{argv[0]} cannot be run: {problem.strerror}") from problem
         try:
             while process.poll() is None:
+                began = time.monotonic()
                 time.sleep(_RUNS_S)
                 os.killpg(process.pid, signal.SIGSTOP)
-                time.sleep(_STOPPED_S)
+                time.sleep(_STOPPED * (time.monotonic() - began))
                 os.killpg(process.pid, signal.SIGCONT)
         except ProcessLookupError:
             process.wait()

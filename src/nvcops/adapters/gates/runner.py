@@ -145,9 +145,9 @@ class GateRunner:
         return self.releases.find(digest)
 
     def _python(self, release: Release) -> str:
-        """The interpreter with the lock's packages; empty where nobody made that environment."""
+        """The interpreter with the lock's packages: ours where no other is named, empty where nobody made that one."""
         if self.environments is None:
-            return ""
+            return sys.executable
         python = self.environments / release.lock / "bin" / "python"
         return str(python) if os.access(python, os.X_OK) else ""
 

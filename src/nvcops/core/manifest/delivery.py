@@ -17,7 +17,7 @@ Program = tuple[str, ...]
 # The kinds of gates, with the options that each of them knows; those of `compliance` are procedures and their periods.
 GATE_KINDS: dict[str, tuple[str, ...] | None] = {
     "program": (),
-    "tests": ("path", "tests_min"),
+    "tests": ("path", "tests_min", "python"),
     "lint": ("select", "tool"),
     "sbom": (),
     "vulnerabilities": ("advisories", "max_age", "service", "ignore", "tool"),

@@ -156,8 +156,9 @@ def test_a_program_that_says_yes_and_reports_a_failure_is_refused(bank: Bank, tm
 def test_a_program_that_cannot_be_run_tells_nothing(bank: Bank, tmp_path: Path) -> None:
     plain = tmp_path / "plain"
     plain.write_text("no program")
+    runner = GateRunner(tmp_path / "work", bank.store, None, environments=tmp_path)
     for program in (("/nowhere/at/all",), (str(plain),), ("\0",), ("{checkout}/a",), ("{python}",)):
-        report = judged(bank, tmp_path / "work", gate("program", program=program))
+        report = runner.judge(gate("program", program=program), bank.subject(bank.one))
         assert report.verdict is GateVerdict.UNKNOWN, said(report)
 
 

@@ -9,9 +9,11 @@ import pytest
 
 from nvcops.adapters.gates import migrations, sql
 from nvcops.adapters.gates.advisories import affects
+from nvcops.adapters.gates.asked import CannotTell
 from nvcops.adapters.gates.licence import objection
 from nvcops.adapters.gates.performance import compared
 from nvcops.adapters.gates.sbom import compare
+from nvcops.adapters.gates.tests import fits
 from nvcops.adapters.releases.lock import Locked
 from nvcops.core.gates import GateVerdict
 from nvcops.core.releases import Component, Migration
@@ -244,3 +246,15 @@ def test_an_advisory_is_about_the_versions_of_its_ranges(events: list[dict[str, 
     assert set(inside) <= set(found)
     assert not [version for version in ("4", "2.5") if version in found and events and "fixed" in str(events)]
     assert not affects(advisory, "other", "1.5")
+
+
+def test_tests_run_with_what_the_release_runs_with() -> None:
+    lock = {"alpha": Locked("alpha", "1.0", (A,)), "beta": Locked("beta", "2.0", (A,), 'sys_platform == "win32"')}
+    fits(lock, {"alpha": "1.0", "pytest": "9.0"})
+    for there, says in (
+        ({"alpha": "1.1"}, "alpha 1.1"),
+        ({}, "without alpha"),
+        ({"alpha": "1.0", "beta": "1"}, "beta 1"),
+    ):
+        with pytest.raises(CannotTell, match=says):
+            fits(lock, there)
