@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, cast
@@ -9,11 +10,11 @@ from typing import Any, cast
 import psycopg
 import pytest
 from checked import FRESH, caught_up, checked, followed, socket_of, wrong
-from database_world import PASSWORD, World
+from database_world import PASSWORD, Lines, World
 from psycopg import sql
 
 from nvclab.parts.postgres import Postgres
-from nvcops.core.checks import Verdict
+from nvcops.core.checks import Finding, Verdict
 from nvcops.core.errors import Refused, TargetError
 from nvcops.core.queries import Rows
 
@@ -103,6 +104,9 @@ def parted(world: World, branches: int, leaves: int) -> None:
             world.execute(f"BEGIN; {made} COMMIT")
 
 
+_CATALOGUES_MAX = 12
+
+
 @pytest.mark.drill
 @pytest.mark.parametrize(
     ("branches", "leaves"), [pytest.param(10, 500, marks=pytest.mark.sample), pytest.param(200, 500)]
@@ -111,13 +115,29 @@ def parted(world: World, branches: int, leaves: int) -> None:
 def test_thousands_of_partitions_are_one_table(world: World, branches: int, leaves: int) -> None:
     """Asked with the deadline of production, and one line for what each of the partitions has."""
     parted(world, branches, leaves)
+    began = time.monotonic()
     lines = checked(world, asked=world.socket(deadline_s=2.0))
+    print(f"{branches * leaves:,} partitions: {time.monotonic() - began:.1f} s")
     assert [line.observed for line in lines.findings if "did not answer" in line.observed] == []
     redundant = lines.of("database.redundant_indexes")
     assert (redundant.subject, redundant.observed) == ("public.useless", "public.useful begins with its columns, 0 B")
     assert lines.of("database.unlogged").subject == "public.parted"
     assert {"database.redundant_indexes", "database.unlogged"} <= set(wrong(lines))
-    assert [line for line in lines.wrong() if line.verdict is Verdict.UNKNOWN and line.check not in FRESH] == []
+    for _ in range(_CATALOGUES_MAX):
+        grown = unread(lines)  # a catalogue that came within seconds, and that nobody has vacuumed or analysed yet
+        if not grown:
+            return
+        assert all(line.subject.startswith("pg_catalog.") for line in grown), grown
+        assert all(f"ANALYZE {line.subject}" in line.next_step for line in grown)
+        for line in grown:
+            world.execute(f"VACUUM (ANALYZE) {line.subject}")  # as autovacuum does, which is off here
+        world.flushed()
+        lines = checked(world, asked=world.socket(deadline_s=2.0))
+    raise AssertionError(grown)
+
+
+def unread(lines: Lines) -> list[Finding]:
+    return [line for line in lines.wrong() if line.verdict is Verdict.UNKNOWN and line.check not in FRESH]
 
 
 DATABASE = 'bänk\'s "own" ☂ %s {0}'
