@@ -88,9 +88,9 @@ FIELDS: Mapping[str, type] = {
 }
 """The fields that a rule may name, and their types. Beside them `unmapped.NAME`, always text.
 
-`query_info.data` is a statement without comments, texts and line breaks, in small letters, and `query_info.definition` the
-bodies of the functions that it makes; `http_request.args` is path
-and query with percent-encoding taken off. Durations are in seconds.
+`query_info.data` is a statement without comments, texts and line breaks, in small letters, and
+`query_info.definition` the bodies of the functions that it makes; `http_request.args` is path and query with
+percent-encoding taken off. Durations are in seconds.
 """
 
 ASSIGNED = frozenset({"class_uid", "activity_name", "status", "severity", "metadata.product", "metadata.log_name"})
@@ -213,9 +213,12 @@ def typed(fields: Mapping[str, Any]) -> dict[str, Value]:
     """
     found: dict[str, Value] = {}
     for name, value in fields.items():
+        kind = FIELDS.get(name)
+        if kind is str and value.__class__ is str:  # most are
+            found[name] = value
+            continue
         if value is None:
             continue
-        kind = FIELDS.get(name)
         key = name if kind is not None or name.startswith(UNMAPPED) else UNMAPPED + name
         converted = _converted(value, kind or str)
         if converted is not None:

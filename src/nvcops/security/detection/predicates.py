@@ -37,7 +37,7 @@ def predicate(condition: Condition) -> Predicate:
     """A condition as a function."""
     match condition:
         case All(parts):
-            return _all([predicate(part) for part in parts])
+            return _all([predicate(part) for part in sorted(parts, key=_dear)])
         case Some(parts):
             return _any(parts)
         case Not(part):
@@ -45,6 +45,21 @@ def predicate(condition: Condition) -> Predicate:
             return lambda fields: not inner(fields)
         case Match(field, test):
             return _match(field, test)
+
+
+def _dear(condition: Condition) -> int:
+    """What is asked last: regular expressions and networks, then texts, then the rest; the answer is the same."""
+    match condition:
+        case All(parts) | Some(parts):
+            return max(map(_dear, parts), default=0)
+        case Not(part):
+            return _dear(part)
+        case Match(_, Regex() | Cidr()):
+            return 2
+        case Match(_, Text()):
+            return 1
+        case Match():
+            return 0
 
 
 def _all(parts: list[Predicate]) -> Predicate:
@@ -58,16 +73,20 @@ def _all(parts: list[Predicate]) -> Predicate:
 
 
 def _any(conditions: tuple[Condition, ...]) -> Predicate:
-    """One of several; many whole texts of one field are one look into a set."""
+    """One of several; many whole texts of one field are one look into a set, many parts of one field fold it once."""
     equal: dict[str, set[str]] = {}
+    within_one: dict[str, list[str]] = {}
     parts: list[Predicate] = []
     for condition in conditions:
         match condition:
             case Match(field, Text((str(whole),), cased=False)):
                 equal.setdefault(field, set()).add(whole)
+            case Match(field, Text((Wild.ANY, str(part), Wild.ANY), cased=False)):
+                within_one.setdefault(field, []).append(part)
             case _:
                 parts.append(predicate(condition))
     parts += [_one_of(field, frozenset(texts)) for field, texts in equal.items()]
+    parts += [_one_within(field, texts) for field, texts in within_one.items()]
 
     def ask(fields: Mapping[str, Value]) -> bool:
         for part in parts:  # noqa: SIM110 - any() over a generator takes twice as long
@@ -82,6 +101,17 @@ def _one_of(field: str, texts: frozenset[str]) -> Predicate:
     def ask(fields: Mapping[str, Value]) -> bool:
         value = fields.get(field)
         return value is not None and folded(text(value)) in texts
+
+    return ask
+
+
+def _one_within(field: str, texts: list[str]) -> Predicate:
+    def ask(fields: Mapping[str, Value]) -> bool:
+        value = fields.get(field)
+        if value is None:
+            return False
+        whole = folded(text(value))
+        return any(each in whole for each in texts)
 
     return ask
 

@@ -83,7 +83,7 @@ def _pairs(rest: str) -> tuple[dict[str, str], bool]:
             rewritten = rewritten or changed
             continue
         value = quoted if quoted is not None else bare
-        if bare and _ENCODED.fullmatch(name) and len(bare) > 2 and _HEX.fullmatch(bare) and not bare.isdecimal():
+        if bare and len(bare) > 2 and not bare.isdecimal() and _HEX.fullmatch(bare) and _ENCODED.fullmatch(name):
             value = shown(bytes.fromhex(bare).decode(errors="replace").rstrip("\x00").replace("\x00", " "))
             rewritten = True
         if value not in _NOBODY:

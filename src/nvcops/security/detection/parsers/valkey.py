@@ -63,7 +63,7 @@ class ValkeyParser(LineParser):
         return self.event(self._clock.local(local) + int(found["ms"]), typed(fields), verbatim=exact)
 
     def _command(self, found: re.Match[str], raw: str) -> Event:
-        words = [shown(word[1]) for word in islice(_WORD.finditer(found["rest"]), _WORDS_MAX)]
+        words = _words(found["rest"])
         host, _, port = found["client"].rpartition(":")
         command = " ".join(words)
         fields: dict[str, Value | None] = {
@@ -77,3 +77,14 @@ class ValkeyParser(LineParser):
             "src_endpoint.port": port if port.isdecimal() else None,
         }
         return self.event(int(found["s"]) * 1000 + int(found["us"]) // 1000, typed(fields), verbatim=False)
+
+
+def _words(rest: str) -> list[str]:
+    r"""The words of a command.
+
+    >>> _words('"SET" "a b" "1"'), _words(r'"SET" "a\"b" "1"')
+    (['SET', 'a b', '1'], ['SET', 'a\\"b', '1'])
+    """
+    if "\\" not in rest:  # as most are
+        return [shown(word) for word in rest.split('"', 2 * _WORDS_MAX)[1 : 2 * _WORDS_MAX : 2]]
+    return [shown(word[1]) for word in islice(_WORD.finditer(rest), _WORDS_MAX)]
