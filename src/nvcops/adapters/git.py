@@ -12,8 +12,8 @@ from pathlib import Path
 
 import msgspec
 
+from nvcops.core.commits import Brought, Commit, Touched
 from nvcops.core.errors import DeadlineExceeded, Refused, Unreachable
-from nvcops.core.target import Brought, Commit, Touched
 
 COMMITS_MAX = 100
 _DEADLINE_S = 10.0
@@ -58,7 +58,7 @@ class _Report(msgspec.Struct):
 
 @dataclass(frozen=True, slots=True)
 class GitCheckout:
-    """See core.target.Commits."""
+    """See core.commits.Commits."""
 
     folder: Path
     deadline_s: float = _DEADLINE_S
@@ -84,7 +84,7 @@ class GitCheckout:
         return f"{commit}{changed}" if status else commit
 
     def brought(self, old: str, new: str, author: Sequence[str], at: dt.datetime) -> Brought:
-        """See core.target.Commits."""
+        """See core.commits.Commits."""
         for revision in (old, new):
             if revision and not _REVISION.fullmatch(revision):
                 raise Refused(f"{revision[:80]!r} is no revision", hint="a release names its commit in hex")

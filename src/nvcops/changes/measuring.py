@@ -16,10 +16,11 @@ from nvcops.alerts.readings import budgets
 from nvcops.changes import lifecycle, risk
 from nvcops.core import schedule
 from nvcops.core.changes import Change, ChangeKind, ChangeState
+from nvcops.core.commits import Brought
 from nvcops.core.errors import NvcopsError
 from nvcops.core.manifest import Manifest
 from nvcops.core.records import Reading
-from nvcops.core.target import Brought, Target
+from nvcops.core.target import Target
 from nvcops.core.units import Count, Ratio
 
 _HOUR = dt.timedelta(hours=1)

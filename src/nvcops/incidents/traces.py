@@ -9,11 +9,12 @@ from typing import TypeVar
 
 import msgspec
 
+from nvcops.core.commits import Commit
 from nvcops.core.errors import NvcopsError
 from nvcops.core.incidents import Event, Incident, IncidentAlert
 from nvcops.core.records import Records
 from nvcops.core.runs import RunRecord, conduct
-from nvcops.core.target import Change, Commit, LogEvent, Target
+from nvcops.core.target import Change, LogEvent, Target
 from nvcops.core.units import Seconds
 from nvcops.incidents import correlation, timeline
 

@@ -77,6 +77,13 @@ def all_kinds() -> list[msgspec.Struct]:
         incidents.Tick(key="7/detection/1", incident=7, phase="detection", item="1", by="dana", time=T),
         incidents.ActionItem(id="a", incident=7, text="", owner="dana", due=dt.date(2026, 12, 1), created=T),
         incidents.Clock(key="7/us", incident=7, rule="us", title="", began=T, due=LATER, warned=LATER),
+        *of_delivery(),
+    ]
+
+
+def of_delivery() -> list[msgspec.Struct]:
+    consent = changes.Consent(person="omar", time=T, key="SHA256:x", executive=True, run="r", note=HARD)
+    return [
         releases.Admission(id="dev/ab", stage="dev", digest="ab", time=T, by="dana", run="r", gates=("lint", HARD)),
         gates.GateControl(
             id="dev/lint",
@@ -87,13 +94,6 @@ def all_kinds() -> list[msgspec.Struct]:
             run="r",
             refused=T,
         ),
-        *of_delivery(),
-    ]
-
-
-def of_delivery() -> list[msgspec.Struct]:
-    consent = changes.Consent(person="omar", time=T, key="SHA256:x", executive=True, run="r", note=HARD)
-    return [
         rollouts.Rollout(
             id="deploy@1",
             service="bank",

@@ -18,12 +18,13 @@ from cryptography.hazmat.primitives.asymmetric import ed25519
 from desk import MemoryDesk, MemoryRecords
 from nvcops.core.changes import Change, ChangeCategory, ChangeKind, ChangeState, Consent
 from nvcops.core.checks import Finding, Verdict
+from nvcops.core.commits import Brought
 from nvcops.core.errors import NotFoundError, StateError, StepFailed, Unreachable
 from nvcops.core.identity import fingerprint
 from nvcops.core.manifest import Manifest, Person, parse
 from nvcops.core.manifest.delivery import ChangesEntry
 from nvcops.core.runs import RunRecord, RunState, Signed
-from nvcops.core.target import Brought, Increase, ScrapeSummary
+from nvcops.core.target import Increase, ScrapeSummary
 
 EXAMPLE = Path(__file__).parents[4] / "platforms" / "nvc-bank" / "platform.toml"
 NOON = dt.datetime(2026, 11, 24, 17, tzinfo=dt.UTC)  # a Tuesday, noon in New York

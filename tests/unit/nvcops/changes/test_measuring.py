@@ -12,8 +12,9 @@ from changes_world import DAY, HOUR, NOON, World, change
 from nvcops.changes import measuring, risk
 from nvcops.changes.measuring import Asked, inconvenience, measure, of_files, touched
 from nvcops.core.changes import ChangeKind, ChangeState
+from nvcops.core.commits import Brought, Commit, Touched
 from nvcops.core.errors import NotFoundError
-from nvcops.core.target import Brought, Commit, Increase, Touched
+from nvcops.core.target import Increase
 
 
 def asked(**fields: Any) -> Asked:

@@ -15,11 +15,12 @@ import msgspec
 from desk import MemoryRecords
 from nvcops.core.checks import Finding
 from nvcops.core.clients import Kept, Seen
+from nvcops.core.commits import Commit
 from nvcops.core.errors import StepFailed, Unreachable
 from nvcops.core.manifest import Manifest
 from nvcops.core.runs import RunRecord, Signed
 from nvcops.core.schedule import Due
-from nvcops.core.target import Change, Commit, Increase, LogEvent, ScrapeSummary
+from nvcops.core.target import Change, Increase, LogEvent, ScrapeSummary
 
 
 @dataclass

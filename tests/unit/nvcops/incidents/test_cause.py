@@ -9,13 +9,14 @@ from incident_world import DOOR, NOON, ONE, alert, minutes, notice, opened
 from platform_world import ActingRun, Checkout, Figures, Journal, Lines, platform
 
 from nvcops.core.checks import Verdict
+from nvcops.core.commits import Commit
 from nvcops.core.errors import NotFoundError, UsageError
 from nvcops.core.incidents import Event, Incident
 from nvcops.core.manifest import Manifest
 from nvcops.core.procedures import find
 from nvcops.core.runs import RunRecord, RunState
 from nvcops.core.schedule import Due, Standing
-from nvcops.core.target import Change, Commit, LogEvent
+from nvcops.core.target import Change, LogEvent
 from nvcops.incidents import cause, opening
 from nvcops.incidents.correlation import row_of
 from nvcops.incidents.traces import traces
