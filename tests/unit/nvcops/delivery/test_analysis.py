@@ -8,7 +8,8 @@ from typing import Any
 
 import msgspec
 import pytest
-from rollout_world import MANIFEST, NEW, OLD, SPARE, Journal, Nature, World, carry, everywhere, line, target_of, world
+from rollout_run import Journal, carry, everywhere, line
+from rollout_world import MANIFEST, NEW, OLD, SPARE, Nature, World, target_of, world
 
 from nvcops.core.checks import Verdict
 from nvcops.core.errors import EvidenceError, Refused

@@ -5,22 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from rollout_world import (
-    MANIFEST,
-    NEW,
-    OLD,
-    SPARE,
-    Journal,
-    Killed,
-    Nature,
-    World,
-    carry,
-    everywhere,
-    line,
-    one_release_serves,
-    rollout,
-    world,
-)
+from rollout_run import Journal, carry, everywhere, line, one_release_serves, rollout
+from rollout_world import MANIFEST, NEW, OLD, SPARE, Killed, Nature, World, world
 
 from nvcops.core.checks import Verdict
 from nvcops.core.errors import NotFoundError, Unreachable

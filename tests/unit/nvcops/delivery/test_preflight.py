@@ -7,7 +7,8 @@ from typing import Any
 
 import msgspec
 import pytest
-from rollout_world import MANIFEST, NEW, OLD, Journal, Nature, World, carry, everywhere, line, release, rollout, world
+from rollout_run import Journal, carry, everywhere, line, rollout
+from rollout_world import MANIFEST, NEW, OLD, Nature, World, release, world
 
 from nvcops.core.checks import Verdict
 from nvcops.core.errors import EvidenceError, Refused, UsageError

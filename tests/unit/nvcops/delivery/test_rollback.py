@@ -5,24 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from rollout_world import (
-    MAIN,
-    NEW,
-    NOW,
-    OLD,
-    SPARE,
-    Journal,
-    Killed,
-    Nature,
-    World,
-    carry,
-    everywhere,
-    line,
-    one_release_serves,
-    release,
-    rollout,
-    world,
-)
+from rollout_run import Journal, carry, everywhere, line, one_release_serves, rollout
+from rollout_world import MAIN, NEW, NOW, OLD, SPARE, Killed, Nature, World, release, world
 
 from nvcops.core.checks import Verdict
 from nvcops.core.errors import NotFoundError, Refused, Unreachable
