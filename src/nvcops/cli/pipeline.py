@@ -11,7 +11,7 @@ import click
 import msgspec
 
 from nvcops import wiring
-from nvcops.adapters.gates.written import Answered, write_junit, write_sarif
+from nvcops.adapters.gates.written import write_junit, write_sarif
 from nvcops.cli.context import answer, json_option, manifest_path, notify, target_flag, target_option
 from nvcops.cli.people import person_options, signer_of
 from nvcops.cli.progress import Progress
@@ -19,7 +19,7 @@ from nvcops.cli.report import local
 from nvcops.cli.show import finish
 from nvcops.core import procedures, schedule
 from nvcops.core.checks import Verdict, worst
-from nvcops.core.gates import GateControl
+from nvcops.core.gates import Answered, GateControl
 from nvcops.core.manifest import Manifest
 from nvcops.core.manifest.delivery import Stage
 from nvcops.core.releases import Admission, Release

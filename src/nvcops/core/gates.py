@@ -63,6 +63,15 @@ class GateReport(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     seconds: float = 0.0
 
 
+class Answered(msgspec.Struct, frozen=True, kw_only=True):
+    """What one gate of a stage said."""
+
+    stage: str
+    gate: str
+    kind: str
+    report: GateReport
+
+
 class Subject(msgspec.Struct, frozen=True, kw_only=True):
     """What a gate judges: a release by its digest, and beside it the one before (empty: there was none).
 

@@ -9,7 +9,7 @@ import msgspec
 from nvcops.core.checks import Verdict
 from nvcops.core.errors import NotFoundError, StepFailed, UsageError
 from nvcops.core.evidence import Entry, utc
-from nvcops.core.gates import GateControl, GateReport, Gates, GateVerdict, Subject, unknown
+from nvcops.core.gates import Answered, GateControl, GateReport, Gates, GateVerdict, Subject, unknown
 from nvcops.core.manifest.delivery import Gate, Stage
 from nvcops.core.procedures import procedure
 from nvcops.core.records import Records
@@ -32,15 +32,6 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     before: str = ""
     previous: str = ""
     controls: tuple[GateControl, ...] = ()
-
-
-class Said(msgspec.Struct, frozen=True, kw_only=True):
-    """What a gate of a stage said."""
-
-    stage: str
-    gate: str
-    kind: str
-    report: GateReport
 
 
 def stages_of(target: Target) -> tuple[Stage, ...]:
@@ -121,17 +112,17 @@ def _gates(target: Target) -> Gates:
 
 
 @conduct(deadline="4 h", idempotent=True)
-def ask_gate(target: Target, stage: str, gate: Gate, subject: Subject) -> Said:
+def ask_gate(target: Target, stage: str, gate: Gate, subject: Subject) -> Answered:
     """Have a gate judge a release."""
     report = _gates(target).judge(gate, subject)
-    return Said(stage=stage, gate=gate.name, kind=gate.kind, report=report)
+    return Answered(stage=stage, gate=gate.name, kind=gate.kind, report=report)
 
 
 @conduct(deadline="4 h", idempotent=True)
-def ask_control(target: Target, stage: str, gate: Gate, subject: Subject) -> Said:
+def ask_control(target: Target, stage: str, gate: Gate, subject: Subject) -> Answered:
     """Have a gate judge its seeded fault."""
     report = _gates(target).control(gate, subject)
-    return Said(stage=stage, gate=gate.name, kind=gate.kind, report=report)
+    return Answered(stage=stage, gate=gate.name, kind=gate.kind, report=report)
 
 
 @conduct(deadline="1 min", idempotent=True)
@@ -163,7 +154,7 @@ def withdraw(target: Target, admission: Admission, why: str) -> None:
 
 
 @conduct(deadline="1 min", idempotent=True)
-def keep_control(target: Target, said: Said, now: dt.datetime, run: str) -> None:
+def keep_control(target: Target, said: Answered, now: dt.datetime, run: str) -> None:
     """Write down how a control ended; what a gate that let its fault pass admitted since its last good one goes."""
     stages = stages_of(target)
     stage = stages[pipeline.find_stage(stages, said.stage)]
@@ -292,7 +283,7 @@ def gate_controls(  # noqa: D417 - its Args are the script's flags
         try:
             said = run.step(title, ask_control, target, one.name, each, subject)
         except StepFailed as error:
-            said = Said(stage=one.name, gate=each.name, kind=each.kind, report=unknown(error.sentence))
+            said = Answered(stage=one.name, gate=each.name, kind=each.kind, report=unknown(error.sentence))
         if said:
             run.step(f"keep what {each.name} of {one.name} said", keep_control, target, said, run.started, run.id)
     names = [pipeline.key_of(one.name, each.name) for one, each in chosen]

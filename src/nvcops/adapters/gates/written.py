@@ -9,18 +9,9 @@ from typing import Any
 import msgspec
 
 from nvcops.core.errors import StateError
-from nvcops.core.gates import GateReport, GateVerdict
+from nvcops.core.gates import Answered, GateVerdict
 
 _SARIF = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/os/schemas/sarif-schema-2.1.0.json"
-
-
-class Answered(msgspec.Struct, frozen=True, kw_only=True):
-    """What one gate of a stage said."""
-
-    stage: str
-    gate: str
-    kind: str
-    report: GateReport
 
 
 def write_junit(path: Path, answered: Sequence[Answered], admitted: str) -> None:
