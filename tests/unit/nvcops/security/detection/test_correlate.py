@@ -57,7 +57,7 @@ def again(correlation: Correlation, events: Sequence[Seen]) -> bool:
     return any(all(a < b for a, b in pairwise(way)) for way in product(*ways))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200, deadline=None, database=None)
 @given(
     st.sampled_from(KINDS),
     st.lists(STEPS, max_size=25),

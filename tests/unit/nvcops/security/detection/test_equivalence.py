@@ -127,7 +127,7 @@ def of_route(asked: Rule, event: Event) -> bool:
     return asked.product in ("", event.route[0]) and asked.service in ("", event.route[1])
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=150, deadline=None, database=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(CONDITIONS, min_size=1, max_size=4), st.lists(LINES, min_size=1, max_size=6), st.booleans())
 def test_three_ways_give_one_answer(conditions: list[Condition], told: list[dict[str, object]], escaped: bool) -> None:
     lines = [json.dumps({"time": "2026-07-01T12:00:00Z", **line}, ensure_ascii=escaped).encode() for line in told]
@@ -146,7 +146,7 @@ def test_three_ways_give_one_answer_for_our_own_rules() -> None:
     assert check(own_pack().rules, [line for _, line in pairs], [parser.parse(line) for parser, line in pairs]) > 500
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=150, deadline=None, database=None, suppress_health_check=list(HealthCheck))
 @given(st.sampled_from(["message", "user", "application_name", "detail"]), st.text(LETTERS + "xyz1", max_size=20))
 def test_what_is_verbatim_stands_in_the_line(name: str, value: str) -> None:
     told = json.loads(WRITERS["postgresql"](NOON, "connection received", 0)) | {name: value}

@@ -80,7 +80,7 @@ def test_a_line_of_100_mb_costs_what_its_beginning_costs() -> None:
 
 
 @pytest.mark.parametrize("kind", GOOD)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60, deadline=None, database=None)
 @given(data=st.data())
 def test_whatever_is_done_to_a_line_it_is_an_event_of_the_schema(kind: str, data: st.DataObject) -> None:
     line = bytearray(GOOD[kind].encode())
