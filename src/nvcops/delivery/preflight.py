@@ -11,12 +11,13 @@ from nvcops.core.errors import NotFoundError, NvcopsError, TargetError
 from nvcops.core.manifest import Manifest
 from nvcops.core.manifest.delivery import Strategy
 from nvcops.core.manifest.strategies import mistakes
-from nvcops.core.releases import Admission, Release
+from nvcops.core.releases import Release
 from nvcops.core.rollouts import Rollout
 from nvcops.core.runs import conduct
 from nvcops.core.target import Target
 from nvcops.core.units import Bytes
 from nvcops.delivery.compatibility import Applied, Compatibility, compatible, known_by
+from nvcops.delivery.pipeline import admitted
 from nvcops.delivery.standing import (
     applied_migrations,
     entry_of,
@@ -43,7 +44,8 @@ class Room(msgspec.Struct, frozen=True):
 class Planned(msgspec.Struct, frozen=True, kw_only=True):
     """What is to be released and in the place of what; all that decides whether it may. `old` None: nobody keeps it.
 
-    `serving` are the digests that the main slots run; `fits` is about the new release and the schema of now.
+    `serving` are the digests that the main slots run; `fits` is about the new release and the schema of now. `refused`:
+    why the stages of the pipeline do not let it pass.
     """
 
     new: Release
@@ -52,7 +54,7 @@ class Planned(msgspec.Struct, frozen=True, kw_only=True):
     seen: Standing
     fits: Compatibility
     schema_trouble: str = ""
-    admitted: tuple[str, ...] = ()
+    refused: str = ""
     busy: tuple[Rollout, ...] = ()
     rooms: tuple[Room, ...] = ()
 
@@ -74,7 +76,7 @@ def planned(target: Target, run: str, version: str) -> Planned:
     except TargetError as error:
         fits, trouble = Compatibility(), error.sentence
     with records_of(target).reading() as reading:
-        admitted = tuple(one.stage for one in reading.find(Admission, digest=new.digest))
+        refused = admitted(reading, entry_of(target.manifest).stages, new.digest)
         behind = {one.id for one in left_behind(target, reading, run)}
         busy = tuple(one for one in under_way(reading) if one.id != run and one.id not in behind)
     return Planned(
@@ -84,7 +86,7 @@ def planned(target: Target, run: str, version: str) -> Planned:
         seen=seen,
         fits=fits,
         schema_trouble=trouble,
-        admitted=admitted,
+        refused=refused,
         busy=busy,
         rooms=_rooms(target),
     )
@@ -134,7 +136,7 @@ def preflight_findings(plan: Planned, manifest: Manifest, strategy: str) -> list
     entry = entry_of(manifest)
     return [
         release_finding(plan),
-        admitted_finding(plan.admitted, [stage.name for stage in entry.stages]),
+        admitted_finding(plan.refused, [stage.name for stage in entry.stages]),
         schema_finding(plan, can_migrate=bool(entry.migrate)),
         *ready_findings(plan),
         strategy_finding(strategy_of(entry, strategy), len(plan.seen.main), len(plan.seen.spare)),
@@ -160,19 +162,18 @@ def release_finding(plan: Planned) -> Finding:
     return RELEASE.finding(Verdict.OK, f"{said}, in the place of {plan.old.version}" if plan.old else said)
 
 
-def admitted_finding(admitted: Sequence[str], stages: Sequence[str]) -> Finding:
+def admitted_finding(refused: str, stages: Sequence[str]) -> Finding:
     """It passed every stage of the pipeline.
 
-    >>> admitted_finding(["dev"], ["dev", "staging"]).observed
-    'not admitted by staging'
-    >>> admitted_finding([], []).verdict.name
-    'WARNING'
+    >>> admitted_finding("it was not admitted to staging", ["dev", "staging"]).verdict.name
+    'CRITICAL'
+    >>> admitted_finding("", ["dev", "staging"]).observed, admitted_finding("", []).verdict.name
+    ('admitted by dev, staging', 'WARNING')
     """
     if not stages:
         return ADMITTED.finding(Verdict.WARNING, "there are none: nothing was asked of the release")
-    missing = [name for name in stages if name not in admitted]
-    if missing:
-        return ADMITTED.finding(Verdict.CRITICAL, f"not admitted by {', '.join(missing)}", limit="all stages")
+    if refused:
+        return ADMITTED.finding(Verdict.CRITICAL, refused, limit="all stages, in order")
     return ADMITTED.finding(Verdict.OK, f"admitted by {', '.join(stages)}")
 
 

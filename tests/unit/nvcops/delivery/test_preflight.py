@@ -100,7 +100,7 @@ def test_every_stage_must_have_admitted_it(clock: dict[str, World]) -> None:
     clock["world"] = here
     section = carry(here, deploy, Journal(), version="2.0")
     assert section is not None
-    assert line(section, "delivery.admitted").observed == "not admitted by dev, staging"
+    assert line(section, "delivery.admitted").observed == "it was not admitted to dev"
     here = world(text=STAGES)
     clock["world"] = here
     with here.records.changing() as desk:
