@@ -14,6 +14,7 @@ from nvcops.core.errors import DeadlineExceeded, Refused, StepFailed
 from nvcops.core.progress import tell
 from nvcops.core.runs import conduct
 from nvcops.core.target import Target
+from nvcops.delivery.quiet import quiet
 from nvcops.delivery.standing import answering, balancer_of, entry_of, slots_of, standing
 from nvcops.delivery.strategies import Act, Goal, Move, SlotSeen, Split, Standing, next_move, split_weights
 
@@ -158,12 +159,13 @@ def replace(target: Target, slot: str, digest: str) -> Replaced:
     here = _slot(seen, slot)
     if here.runs(digest):
         return Replaced(slot=slot)
+    if here.serves and here.ready and not any(one.serves and one.ready for one in seen.slots if one.slot != slot):
+        raise Refused(f"{slot} is the only slot that serves", hint="another one must serve before")
     drained = True
-    if here.serves:
-        if here.ready and not any(one.serves and one.ready for one in seen.slots if one.slot != slot):
-            raise Refused(f"{slot} is the only slot that serves", hint="another one must serve before")
-        drained = balancer_of(target).drain(slot, entry_of(target.manifest).drain_within)
-    done = _put(target, slot, digest)
+    with quiet(target, slot, digest):
+        if here.serves:
+            drained = balancer_of(target).drain(slot, entry_of(target.manifest).drain_within)
+        done = _put(target, slot, digest)
     return msgspec.structs.replace(done, drained=drained)
 
 
