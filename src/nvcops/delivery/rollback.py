@@ -66,14 +66,16 @@ def back_to(target: Target, version: str) -> Back:
 
 
 def _before(target: Target) -> str:
-    """The release that the newest successful rollout replaced.
+    """The release that the newest successful deployment replaced; said twice, it is the same one.
+
+    Not what a rollback replaced: that was bad, and would come back when somebody calls for a rollback once more.
 
     Raises:
         NotFoundError: there is none.
     """
     with records_of(target).reading() as reading:
         for one in history(reading):
-            if one.phase is Phase.HEALTHY and one.old:
+            if one.phase is Phase.HEALTHY and one.old and one.strategy != ROLLBACK:
                 return one.old
     raise NotFoundError("no rollout is known that could be undone", hint="--version V; `nvcops release list` has them")
 

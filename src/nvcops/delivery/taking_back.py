@@ -10,7 +10,7 @@ from nvcops.core.errors import NvcopsError, StepFailed
 from nvcops.core.rollouts import Phase, Rollout
 from nvcops.core.target import Target
 from nvcops.delivery.rollout import Doing, at_goal, reach, split, stop, traffic_finding
-from nvcops.delivery.standing import finished, records_of, standing, written
+from nvcops.delivery.standing import ROLLBACK, finished, records_of, standing, written
 from nvcops.delivery.strategies import Goal, Split
 
 P = ParamSpec("P")
@@ -44,6 +44,18 @@ def taken_back(run: Carrying, target: Target, new: str, old: str, why: str) -> l
     stays = traffic_finding(reached.seen, new).verdict is Verdict.OK  # the release before could be started nowhere
     phase, said = (Phase.HEALTHY if stays else Phase.ROLLED_BACK), "; ".join([why, *bad])
     troubles += _tried(run, "write down who serves", finished, target, run.id, phase, said, 0.0)
+    return [*after, *_trouble_lines([*troubles, *reached.troubles])]
+
+
+def _held_to(run: Carrying, target: Target, new: str, old: str, why: str) -> list[Finding]:
+    """The version that somebody had to put back serves, where it can: never again the one that they got rid of."""
+    goal = Goal(serve=new, leave=old if old != new else "", urgent=True)
+    reached = reach(run, target, goal)
+    after = at_goal(reached.seen, goal)
+    serves = traffic_finding(reached.seen, new).verdict is Verdict.OK
+    said = "; ".join([why, *(line.observed for line in after if line.verdict is not Verdict.OK)])
+    phase = Phase.HEALTHY if serves else Phase.ROLLED_BACK
+    troubles = _tried(run, "write down who serves", finished, target, run.id, phase, said, 0.0)
     return [*after, *_trouble_lines([*troubles, *reached.troubles])]
 
 
@@ -98,10 +110,14 @@ class AtOnce:
 
 
 def given_up(target: Target, run: str) -> list[str]:
-    """Take back what a run that was cancelled, or failed, left half rolled out: what became of it, in sentences."""
+    """What a run that was cancelled, or failed, left half rolled out: what became of it, in sentences.
+
+    A deployment is taken back. A version that somebody put back into service stays: what it replaced was bad.
+    """
     with records_of(target).reading() as reading:
         rollout = reading.get(Rollout, run)
     if rollout is None or rollout.phase.ended:
         return []
-    lines = taken_back(AtOnce(run), target, rollout.new, rollout.old, "its run was given up")
+    back = _held_to if rollout.strategy == ROLLBACK else taken_back
+    lines = back(AtOnce(run), target, rollout.new, rollout.old, "its run was given up")
     return [f"{line.title} {line.subject}: {line.observed}".replace(" :", ":") for line in lines]

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from rollout_run import Journal, carry, everywhere, line, one_release_serves, rollout
-from rollout_world import MAIN, NEW, NOW, OLD, SPARE, Killed, Nature, World, release, world
+from rollout_world import MAIN, NEW, NOW, OLD, SPARE, Killed, Nature, World, release, target_of, world
 
 from nvcops.core.checks import Verdict
 from nvcops.core.errors import NotFoundError, Refused, Unreachable
@@ -15,7 +15,7 @@ from nvcops.core.rollouts import Phase, Rollout
 from nvcops.delivery.cleanup import contract_migrations, release_cleanup
 from nvcops.delivery.deploy import deploy
 from nvcops.delivery.rollback import restore_application
-from nvcops.delivery.standing import begin, under_way
+from nvcops.delivery.standing import ROLLBACK, begin, under_way
 from nvcops.delivery.taking_back import given_up
 
 RUN = "restore-application@1"
@@ -164,8 +164,6 @@ def test_a_schema_that_cannot_be_read_is_no_yes(clock: dict[str, World]) -> None
 
 
 def test_a_run_that_was_given_up_is_taken_back_at_once(clock: dict[str, World]) -> None:
-    from rollout_world import target_of
-
     here = world()
     clock["world"] = here
     carry(here, deploy, Journal(), version="2.0")
@@ -183,9 +181,50 @@ def test_a_run_that_was_given_up_is_taken_back_at_once(clock: dict[str, World]) 
             assert rollout(here).phase is Phase.ROLLED_BACK
 
 
-def test_of_two_rollouts_at_once_the_second_is_refused_with_a_sentence(clock: dict[str, World]) -> None:
-    from rollout_world import target_of
+def test_a_rollback_that_was_given_up_does_not_bring_the_bad_release_back(clock: dict[str, World]) -> None:
+    here = after_a_deployment(clock)
+    restored(here, version="1.0")
+    passed = here.passed
+    assert passed > 2
+    for kill_at in range(1, passed + 1):
+        here = after_a_deployment(clock)
+        here.kill_at = kill_at
+        with pytest.raises(Killed):
+            restored(here, version="1.0")
+        here.kill_at = 0
+        said = given_up(target_of(here), RUN)
+        assert everywhere(here) == OLD, (kill_at, said)
+        assert rollout(here, RUN).phase is Phase.HEALTHY
+        assert here.served_by_none == 0
 
+
+def test_a_rollback_that_was_given_up_keeps_what_serves_where_the_version_starts_nowhere(
+    clock: dict[str, World],
+) -> None:
+    here = after_a_deployment(clock)
+    for name in SPARE:
+        here.slots[name].running = False
+    here.natures[OLD] = Nature(ready=None)
+    here.fails = lambda what, _: what == "put"
+    begin(
+        target_of(here), Rollout(id=RUN, service="bank", new=OLD, version="1.0", old=NEW, strategy=ROLLBACK, began=NOW)
+    )
+    said = given_up(target_of(here), RUN)
+    assert said
+    assert one_release_serves(here) == NEW
+    assert rollout(here, RUN).phase is Phase.ROLLED_BACK
+    assert here.served_by_none == 0
+
+
+def test_called_for_twice_it_stays_with_the_version_that_was_put_back(clock: dict[str, World]) -> None:
+    """Whoever is not sure that it was heard says it again: that must not bring the bad release back."""
+    here = after_a_deployment(clock)
+    for _ in range(3):
+        assert restored(here).verdict is Verdict.OK
+        assert everywhere(here) == OLD
+
+
+def test_of_two_rollouts_at_once_the_second_is_refused_with_a_sentence(clock: dict[str, World]) -> None:
     here = world()
     clock["world"] = here
     other = Rollout(id="deploy@0", service="bank", new=NEW, version="2.0", began=NOW)
