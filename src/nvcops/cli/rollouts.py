@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 import click
 
 from nvcops import wiring
+from nvcops.changes.carrying import number_of
 from nvcops.cli.context import answer, json_option, manifest_path, notify, target_option
 from nvcops.cli.deciding import deciding, looking, signed
 from nvcops.cli.people import person_options
@@ -23,7 +24,7 @@ from nvcops.core.units import Seconds
 from nvcops.delivery import standing as rollouts
 from nvcops.delivery.analysis import Judgement, judged
 from nvcops.delivery.analysis_live import ABORT, PROMOTE
-from nvcops.delivery.strategies import SlotSeen, Standing
+from nvcops.delivery.strategies import SlotSeen, Standing, strategy_of
 
 _SHOWN_MAX = 20
 
@@ -40,12 +41,26 @@ def running(command: Callable[..., Any]) -> Callable[..., Any]:
     return target_option(json_option(command))
 
 
+def known(target_path: Path | None, version: str, strategy: str, change: str) -> None:
+    """Ask what needs no run, before there is one: whether there is such a release, such a strategy, and such a number.
+
+    Raises:
+        NvcopsError: there is not; the hint says what there is.
+    """
+    manifest = wiring.load(manifest_path(target_path))
+    strategy_of(rollouts.entry_of(manifest), strategy)
+    number_of(change)
+    if version:
+        rollouts.releases_of(wiring.connect(manifest)).find(version)
+
+
 @click.command()
 @click.argument("version")
 @click.option("--strategy", default="", help="canary, blue-green, rolling, or one of the manifest's.")
 @running
 def deploy(version: str, **given: Any) -> int:
     """Roll VERSION out: rehearse its rollback, go the strategy's steps, promote it; what fails is taken back."""
+    known(given["target_path"], version, given["strategy"], given["change"])
     return run_procedure(procedures.find("deploy"), version=version, sign=not given["dry_run"], **given)
 
 
@@ -53,7 +68,8 @@ def deploy(version: str, **given: Any) -> int:
 @click.argument("version", required=False, default="")
 @running
 def rollback(version: str, **given: Any) -> int:
-    """Put VERSION back into service, else the one that the last rollout replaced."""
+    """Put VERSION back into service, else the one that the last deployment replaced."""
+    known(given["target_path"], version, "", given["change"])
     sign = wiring.load(manifest_path(given["target_path"])).changes.required  # an emergency change has an author
     return run_procedure(procedures.find("restore-application"), version=version, sign=sign, **given)
 

@@ -87,6 +87,28 @@ def test_without_one_there_is_nothing_to_end_or_to_try_again(platform: Path) -> 
         assert error.hint
 
 
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("deploy", "9.9"), "there is no release '9.9'"),
+        (("deploy", "../../etc"), "there is no release '../../etc'"),
+        (("rollback", "9.9"), "there is no release '9.9'"),
+        (("deploy", "9.9", "--strategy", "nope"), "there is no strategy 'nope'"),
+        (("deploy", "9.9", "--change", "soon"), "'soon' is no change"),
+    ],
+)
+def test_what_is_not_there_is_said_at_once_and_begins_no_run(
+    platform: Path, words: tuple[str, ...], sentence: str
+) -> None:
+    key = str(platform.with_name("dana"))
+    error = said(platform, *words, "--as", "dana", "--key", key).exception
+    assert isinstance(error, NvcopsError), error
+    assert sentence in error.sentence
+    assert error.hint
+    with wiring.open_runs(wiring.load(platform), notify=pytest.fail) as runs:
+        assert not runs.list()
+
+
 def test_the_status_of_a_platform_that_does_not_answer_is_unknown(platform: Path) -> None:
     result = said(platform, "status", "--json")
     assert result.return_value is Verdict.UNKNOWN, result.output
