@@ -15,6 +15,7 @@ from nvcops.core.runs import conduct
 from nvcops.core.target import Target
 
 TITLE_MAX = 300
+_SIGN = "sign for the emergency: --as NAME"
 
 
 class Way(StrEnum):
@@ -63,12 +64,13 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
 @conduct(deadline="2 min", idempotent=True)
 def looked_for(target: Target, run: str, started: dt.datetime, wish: Wish) -> Found:
     """Look for the change under which this may be done."""
+    key = ""
     try:
         name, key, procedure, rehearsed = _requester(target, run)
         found = Found(way=Way.ASKED, requester=name, requester_key=key, procedure=procedure)
         return found if rehearsed else _looked_for(target, run, started, wish, found)  # a rehearsal changes nothing
     except StateError as error:
-        return _without_records(wish, error)
+        return _without_records(target, wish, key, error)
 
 
 def _looked_for(target: Target, run: str, started: dt.datetime, wish: Wish, found: Found) -> Found:
@@ -109,11 +111,22 @@ def _requester(target: Target, run: str) -> tuple[str, str, str, bool]:
     return name, key, record.procedure, record.dry_run
 
 
-def _without_records(wish: Wish, error: StateError) -> Found:
-    """A repair must not wait for our own records: a second person is asked in the run, whose journal there is."""
-    if wish.number or not wish.asks:
-        return Found(way=Way.REFUSED, why=f"it cannot be seen whether a change allows this: {error.sentence}")
-    return Found(way=Way.ASKED)
+def _without_records(target: Target, wish: Wish, key: str, error: StateError) -> Found:
+    """A repair must not wait for our own records: the run's journal, which there is, has who asked for it.
+
+    A second person is asked where the run asks one; an emergency that asks nobody is of whoever signed for it.
+    """
+    if wish.number:
+        hint = "leave the change out, if this is an emergency"
+    elif wish.asks:
+        return Found(way=Way.ASKED)
+    elif wish.category is not ChangeCategory.EMERGENCY:
+        hint = ""
+    elif key or not target.manifest.changes.required:
+        return Found(way=Way.FREE)
+    else:
+        hint = _SIGN
+    return Found(way=Way.REFUSED, why=f"it cannot be seen whether a change allows this: {error.sentence}", hint=hint)
 
 
 def _of_named(target: Target, wish: Wish, change: Change | None, who: tuple[str, str, str]) -> tuple[str, str]:
@@ -159,6 +172,7 @@ def _unnamed(target: Target, wish: Wish, found: Found) -> Found:
         return msgspec.structs.replace(found, way=Way.AFTERWARDS)
     if not wish.asks:
         why = "; ".join([f"no approved change allows this: {wish.title[:TITLE_MAX]}", *unmet])
-        hint = "`nvcops changes request`, have it approved, then --change C-NUMBER"
+        emergency = wish.category is ChangeCategory.EMERGENCY
+        hint = _SIGN if emergency else "`nvcops changes request`, have it approved, then --change C-NUMBER"
         return msgspec.structs.replace(found, way=Way.REFUSED, why=why, hint=hint)
     return found

@@ -7,7 +7,7 @@ import msgspec
 from nvcops.changes.carrying import Ended, carry, done, number_of
 from nvcops.core.changes import ChangeCategory, ChangeKind
 from nvcops.core.checks import Check, Finding, Verdict
-from nvcops.core.errors import NotFoundError, StepFailed, TargetError
+from nvcops.core.errors import NotFoundError, StateError, StepFailed, TargetError
 from nvcops.core.procedures import procedure
 from nvcops.core.releases import Release
 from nvcops.core.rollouts import Phase, Rollout
@@ -28,7 +28,7 @@ from nvcops.delivery.standing import (
     standing,
 )
 from nvcops.delivery.strategies import Goal, Split, Standing
-from nvcops.delivery.taking_back import given_up
+from nvcops.delivery.taking_back import given_up, tried
 
 # --- Facts ---
 
@@ -73,10 +73,14 @@ def _before(target: Target) -> str:
     Raises:
         NotFoundError: there is none.
     """
-    with records_of(target).reading() as reading:
-        for one in history(reading):
-            if one.phase is Phase.HEALTHY and one.old and one.strategy != ROLLBACK:
-                return one.old
+    try:
+        with records_of(target).reading() as reading:
+            rollouts = history(reading)
+    except StateError as error:
+        raise StateError(f"{error.sentence}: nobody knows what was replaced last", hint="--version V") from error
+    for one in rollouts:
+        if one.phase is Phase.HEALTHY and one.old and one.strategy != ROLLBACK:
+            return one.old
     raise NotFoundError("no rollout is known that could be undone", hint="--version V; `nvcops release list` has them")
 
 
@@ -142,11 +146,15 @@ def restore_application(  # noqa: D417 - its Args are the script's flags
         rollback_plan=f"restore_application.sh --version {back.now_version}" if back.now else "stop it",
         category=ChangeCategory.EMERGENCY,
     )
-    begun = run.step(f"write down: {title}", begin, target, _rollout(run, back, service, number))
+    troubles: list[str] = []
+    try:
+        begun = run.step(f"write down: {title}", begin, target, _rollout(run, back, service, number))
+    except StepFailed as error:  # nobody is left with a bad release because our own records are away
+        begun, troubles = True, [error.sentence]
     if begun is None:
         run.conclude([fits], summary=f"Would go: {title}.")
         return
-    _restored(run, target, back, number)
+    _restored(run, target, back, number, troubles)
 
 
 def _rollout(run: Run, back: Back, service: str, number: int) -> Rollout:
@@ -164,9 +172,9 @@ def _rollout(run: Run, back: Back, service: str, number: int) -> Rollout:
     )
 
 
-def _restored(run: Run, target: Target, back: Back, number: int) -> None:
-    """The traffic, then the slots; then what stands is read, and said."""
-    digest, troubles = back.release.digest, []
+def _restored(run: Run, target: Target, back: Back, number: int, before: list[str]) -> None:
+    """The traffic, then the slots; then what stands is read, and said. `before` is what went wrong already."""
+    digest, troubles = back.release.digest, list(before)
     goal = Goal(serve=digest, leave=back.now if back.now != digest else "", urgent=True)
     try:
         if back.seen.running(digest):
@@ -183,7 +191,7 @@ def _restored(run: Run, target: Target, back: Back, number: int) -> None:
     serves = traffic_finding(reached.seen, digest).verdict is Verdict.OK
     bad = "; ".join(line.observed for line in after if line.verdict is not Verdict.OK)
     phase = Phase.HEALTHY if serves else Phase.ROLLED_BACK
-    run.step("write down who serves", finished, target, run.id, phase, bad, 0.0)
+    troubles += tried(run, "write down who serves", finished, target, run.id, phase, bad, 0.0)
     done(run, target, number, Ended.DONE if serves else Ended.FAILED, bad or f"{back.release.version} serves again")
     said = f"{back.release.version} serves again" if serves else f"{back.release.version} does not serve: {bad}"
     lines = [RESTORED.finding(Verdict.WARNING, one) for one in dict.fromkeys([*troubles, *reached.troubles])]

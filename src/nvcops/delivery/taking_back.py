@@ -34,16 +34,16 @@ def taken_back(run: Carrying, target: Target, new: str, old: str, why: str) -> l
     """All traffic to the release before, then every slot: the lines that were read again, and what went wrong."""
     if not old:
         return _nothing_before(run, target, new, why)
-    troubles = _tried(run, f"take all traffic from release {new[:8]}", split, target, Split.ALL, old, new, 0)
+    troubles = tried(run, f"take all traffic from release {new[:8]}", split, target, Split.ALL, old, new, 0)
     fields: dict[str, Any] = {"phase": Phase.ROLLING_BACK, "weight": 0, "why": why}
-    troubles += _tried(run, "write down that it is taken back", written, target, run.id, fields)
+    troubles += tried(run, "write down that it is taken back", written, target, run.id, fields)
     goal = Goal(serve=old, leave=new, urgent=True)
     reached = reach(run, target, goal)
     after = at_goal(reached.seen, goal)
     bad = [line.observed for line in after if line.verdict is not Verdict.OK]
     stays = traffic_finding(reached.seen, new).verdict is Verdict.OK  # the release before could be started nowhere
     phase, said = (Phase.HEALTHY if stays else Phase.ROLLED_BACK), "; ".join([why, *bad])
-    troubles += _tried(run, "write down who serves", finished, target, run.id, phase, said, 0.0)
+    troubles += tried(run, "write down who serves", finished, target, run.id, phase, said, 0.0)
     return [*after, *_trouble_lines([*troubles, *reached.troubles])]
 
 
@@ -55,7 +55,7 @@ def _held_to(run: Carrying, target: Target, new: str, old: str, why: str) -> lis
     serves = traffic_finding(reached.seen, new).verdict is Verdict.OK
     said = "; ".join([why, *(line.observed for line in after if line.verdict is not Verdict.OK)])
     phase = Phase.HEALTHY if serves else Phase.ROLLED_BACK
-    troubles = _tried(run, "write down who serves", finished, target, run.id, phase, said, 0.0)
+    troubles = tried(run, "write down who serves", finished, target, run.id, phase, said, 0.0)
     return [*after, *_trouble_lines([*troubles, *reached.troubles])]
 
 
@@ -63,16 +63,16 @@ def _nothing_before(run: Carrying, target: Target, new: str, why: str) -> list[F
     """The first release of all: there is nothing to go back to, so it is stopped where it serves nobody."""
     troubles: list[str] = []
     for one in (seen for seen in run.read(standing, target).slots if seen.running and not seen.serves):
-        troubles += _tried(run, f"stop {one.slot}", stop, target, one.slot)
+        troubles += tried(run, f"stop {one.slot}", stop, target, one.slot)
     said = f"{why}; nothing ran before release {new[:8]}"
-    troubles += _tried(run, "write down how it ended", finished, target, run.id, Phase.ROLLED_BACK, said, 0.0)
+    troubles += tried(run, "write down how it ended", finished, target, run.id, Phase.ROLLED_BACK, said, 0.0)
     return [
         TROUBLE.finding(Verdict.CRITICAL, "nothing ran before: there is nothing to go back to"),
         *_trouble_lines(troubles),
     ]
 
 
-def _tried(run: Doing, title: str, act: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs) -> list[str]:
+def tried(run: Doing, title: str, act: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs) -> list[str]:
     """An act without which the others go on all the same; what it said when it failed."""
     try:
         run.step(title, act, *args, **kwargs)

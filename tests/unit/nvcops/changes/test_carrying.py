@@ -157,8 +157,9 @@ def test_an_emergency_is_approved_afterwards(world: World) -> None:
     assert made.approved_by == ()
     assert made.executor == "dana"
     assert made.consent_until == NOON + DAY
-    with pytest.raises(NotAllowed, match="no approved change"):
+    with pytest.raises(NotAllowed, match="no approved change") as unsigned:
         go(world.run("schedule", key=""), category=ChangeCategory.EMERGENCY)
+    assert "--as NAME" in unsigned.value.hint
 
 
 def test_nothing_goes_on_without_a_change(world: World) -> None:
@@ -243,6 +244,12 @@ def test_a_repair_does_not_wait_for_our_own_records(world: World, monkeypatch: p
         go(world.run("ines"), number=1, step="indexes")
     with pytest.raises(NotAllowed, match="cannot be opened"):
         go(world.run())
+    assert go(world.run(), category=ChangeCategory.EMERGENCY) == 0
+    with pytest.raises(NotAllowed, match="cannot be opened") as named:
+        go(world.run(), category=ChangeCategory.EMERGENCY, number=1)
+    assert named.value.hint == "leave the change out, if this is an emergency"
+    with pytest.raises(NotAllowed, match="cannot be opened"):
+        go(world.run("schedule", key=""), category=ChangeCategory.EMERGENCY)
 
 
 def test_a_rehearsal_is_not_held_up_and_changes_nothing(world: World) -> None:

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 from rollout_run import Journal, carry, everywhere, line, one_release_serves, rollout
 from rollout_world import MAIN, NEW, NOW, OLD, SPARE, Killed, Nature, World, release, target_of, world
+from tests.desk import MemoryRecords
 
 from nvcops.core.checks import Verdict
-from nvcops.core.errors import NotFoundError, Refused, Unreachable
+from nvcops.core.errors import NotFoundError, Refused, StateError, Unreachable
 from nvcops.core.releases import Migration
 from nvcops.core.rollouts import Phase, Rollout
 from nvcops.delivery.cleanup import contract_migrations, release_cleanup
@@ -214,6 +215,35 @@ def test_a_rollback_that_was_given_up_keeps_what_serves_where_the_version_starts
     assert one_release_serves(here) == NEW
     assert rollout(here, RUN).phase is Phase.ROLLED_BACK
     assert here.served_by_none == 0
+
+
+class Away(MemoryRecords):
+    """The records' database does not answer."""
+
+    def changing(self) -> Any:
+        raise StateError("the records are away")
+
+    def reading(self) -> Any:
+        raise StateError("the records are away")
+
+
+def test_it_does_not_wait_for_our_own_records(clock: dict[str, World]) -> None:
+    here = after_a_deployment(clock)
+    here.records = Away()
+    section = restored(here, version="1.0")
+    assert section.verdict is Verdict.WARNING, section.findings
+    assert everywhere(here) == OLD
+    assert here.served_by_none == 0
+    assert any("the records are away" in one.observed for one in section.findings)
+
+
+def test_without_records_a_version_must_be_named(clock: dict[str, World]) -> None:
+    here = after_a_deployment(clock)
+    here.records = Away()
+    with pytest.raises(StateError, match="nobody knows what was replaced last") as caught:
+        restored(here)
+    assert caught.value.hint == "--version V"
+    assert not here.did
 
 
 def test_called_for_twice_it_stays_with_the_version_that_was_put_back(clock: dict[str, World]) -> None:
