@@ -190,6 +190,7 @@ def memory(lab: running.Lab) -> float:
     return next(float(line.split()[1]) for line in text.splitlines() if line.startswith("process_resident"))
 
 
+@pytest.mark.drill
 def test_a_release_that_is_never_ready_is_a_sentence(lab: running.Lab, delivery: Delivery) -> None:
     delivery.occupy(["bank-3"], made(lab, "never-ready"))
     lab.run("part", "stop", "bank-3")
