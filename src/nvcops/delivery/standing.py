@@ -9,11 +9,12 @@ from typing import Any
 
 import msgspec
 
-from nvcops.core.errors import NotFoundError, NvcopsError, Refused, TargetError, UsageError
+from nvcops.core.errors import NotFoundError, NvcopsError, Refused, StateError, TargetError, UsageError
 from nvcops.core.evidence import Entry, utc
 from nvcops.core.manifest import Manifest, ServiceEntry
 from nvcops.core.manifest.delivery import DeliveryEntry
 from nvcops.core.probes import json_object, why_not_ready
+from nvcops.core.progress import tell
 from nvcops.core.records import Desk, Reading, Records
 from nvcops.core.releases import Releases
 from nvcops.core.rollouts import Balanced, Balancer, Looks, Occupied, Phase, Rollout, Slots
@@ -202,9 +203,16 @@ def rollout_of(reading: Reading, run: str) -> Rollout:
 
 
 def wish_now(target: Target, run: str) -> str:
-    """Look whether a person wished it to be aborted or promoted."""
-    with records_of(target).reading() as reading:
-        return rollout_of(reading, run).wish
+    """Look whether a person wished it to be aborted or promoted.
+
+    Nobody can wish anything while the records are away; that is no reason to take a good release back.
+    """
+    try:
+        with records_of(target).reading() as reading:
+            return rollout_of(reading, run).wish
+    except StateError as error:
+        tell(0, 0, f"wishes cannot be heard: {error.sentence}")
+        return ""
 
 
 def left_behind(target: Target, reading: Reading, run: str) -> list[Rollout]:

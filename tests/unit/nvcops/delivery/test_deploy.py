@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 from rollout_run import Journal, carry, everywhere, line, one_release_serves, rollout
 from rollout_world import MANIFEST, NEW, OLD, SPARE, Killed, Nature, World, world
+from tests.desk import MemoryRecords
 
 from nvcops.core.checks import Verdict
-from nvcops.core.errors import NotFoundError, Unreachable
+from nvcops.core.errors import NotFoundError, StateError, Unreachable
 from nvcops.core.rollouts import Phase
 from nvcops.delivery.deploy import deploy
 
@@ -174,6 +175,34 @@ def test_a_pause_ends_when_a_person_promotes(clock: dict[str, World]) -> None:
     here.on_second = lambda it: _wished(it, "promote") if 20 < it.seconds < 23 else None
     assert deployed(clock, here, strategy="asks").verdict is Verdict.OK
     assert everywhere(here) == NEW
+
+
+class Blinking(MemoryRecords):
+    """They are away for a moment, as a database that is restarted."""
+
+    away = False
+    missed = 0
+
+    def reading(self) -> Any:
+        if self.away:
+            self.missed += 1
+            raise StateError("the records are away")
+        return super().reading()
+
+
+def test_records_that_are_away_for_a_moment_take_no_good_release_back(clock: dict[str, World]) -> None:
+    records = Blinking()
+    here = world(records=records)
+
+    def second(it: World) -> None:
+        records.away = 20 < it.seconds < 23
+        if 25 < it.seconds < 28:
+            _wished(it, "promote")
+
+    here.on_second = second
+    assert deployed(clock, here, strategy="asks").verdict is Verdict.OK
+    assert everywhere(here) == NEW
+    assert records.missed
 
 
 def test_a_release_that_dies_in_a_pause_is_taken_back(clock: dict[str, World]) -> None:
