@@ -108,8 +108,9 @@ def traffic_finding(seen: Standing, digest: str) -> Finding:
 def _slot_finding(seen: SlotSeen, goal: Goal) -> Finding:
     wanted = goal.serve if seen.main else goal.warm
     if not wanted:
-        verdict, said = (Verdict.WARNING, "runs still") if seen.running else (Verdict.OK, "stopped")
-        return SLOT.finding(verdict, said, subject=seen.slot)
+        if not seen.running:
+            return SLOT.finding(Verdict.OK, "stopped", subject=seen.slot)
+        return SLOT.finding(Verdict.WARNING, f"runs still: {seen.trouble}".rstrip(": "), subject=seen.slot)
     if seen.runs(wanted):
         return SLOT.finding(Verdict.OK, f"runs release {wanted[:8]}, {seen.version}".rstrip(", "), subject=seen.slot)
     verdict = Verdict.CRITICAL if seen.main else Verdict.WARNING

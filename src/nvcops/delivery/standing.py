@@ -136,7 +136,7 @@ def _seen(
         occupied = Occupied(slot=name, digest=_text(about, "release"), running=isinstance(said[0], Answer))
     elif isinstance(occupied, TargetError):
         trouble = occupied.sentence
-        occupied = Occupied(slot=name)
+        occupied = Occupied(slot=name, running=True)  # frozen, or out of reach: it may run on, so it is not stopped
     elif not occupied.running:
         trouble = "it does not run"
     return SlotSeen(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -10,9 +11,10 @@ from rollout_world import MAIN, NEW, NOW, OLD, SPARE, Killed, Nature, World, rel
 from tests.desk import MemoryRecords
 
 from nvcops.core.checks import Verdict
-from nvcops.core.errors import NotFoundError, Refused, StateError, Unreachable
+from nvcops.core.errors import NotFoundError, Refused, StateError, TargetError, Unreachable
 from nvcops.core.releases import Migration
-from nvcops.core.rollouts import Phase, Rollout
+from nvcops.core.rollouts import Occupied, Phase, Rollout
+from nvcops.core.target import Answer, Question
 from nvcops.delivery.cleanup import contract_migrations, release_cleanup
 from nvcops.delivery.deploy import deploy
 from nvcops.delivery.rollback import restore_application
@@ -215,6 +217,47 @@ def test_a_rollback_that_was_given_up_keeps_what_serves_where_the_version_starts
     assert one_release_serves(here) == NEW
     assert rollout(here, RUN).phase is Phase.ROLLED_BACK
     assert here.served_by_none == 0
+
+
+def test_a_frozen_slot_is_stopped_and_never_taken_for_one_that_does_not_run(clock: dict[str, World]) -> None:
+    here = after_a_deployment(clock)
+    frozen = SPARE[1]
+    asked, looked = here.ask, here.look
+
+    def ask(questions: Sequence[Question]) -> list[Answer | TargetError]:
+        silent = here.slots[frozen].running
+        pairs = zip(questions, asked(questions), strict=True)
+        return [Unreachable("no answer") if silent and q.instance == frozen else answer for q, answer in pairs]
+
+    def look(slot: str) -> Occupied:
+        if slot == frozen and here.slots[frozen].running:
+            raise Unreachable("it runs, and does not say what")
+        return looked(slot)
+
+    here.ask, here.look = ask, look  # type: ignore[method-assign]
+    section = restored(here, version="1.0")
+    assert everywhere(here) == OLD
+    assert f"stop {frozen}" in here.did
+    assert not here.slots[frozen].running
+    assert section.verdict is Verdict.OK, section.findings
+
+
+def test_a_frozen_slot_that_cannot_be_stopped_is_said_to_run(clock: dict[str, World]) -> None:
+    here = after_a_deployment(clock)
+    frozen, looked = SPARE[1], here.look
+    here.fails = lambda what, arguments: what == "stop" and arguments[0] == frozen
+
+    def look(slot: str) -> Occupied:
+        if slot == frozen:
+            raise Unreachable("its host does not answer")
+        return looked(slot)
+
+    here.look = look  # type: ignore[method-assign]
+    section = restored(here, version="1.0")
+    assert everywhere(here) == OLD
+    said = [one.observed for one in section.findings if one.subject == frozen]
+    assert said == ["runs still: its host does not answer"]
+    assert section.verdict is Verdict.WARNING
 
 
 class Away(MemoryRecords):
