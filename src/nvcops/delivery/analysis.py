@@ -42,13 +42,17 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Vital(msgspec.Struct, frozen=True, kw_only=True):
-    """How a slot is: by the balancer's checks, by its own word, in bytes of memory. None, or empty: not known."""
+    """How a slot is: by the balancer's checks, by its own word, in bytes of memory. None, or empty: not known.
+
+    `unread`: the series that the manifest names and that are not in its metrics.
+    """
 
     slot: str
     healthy: bool | None = None
     release: str = ""
     started: str = ""
     memory: float | None = None
+    unread: tuple[str, ...] = ()
 
 
 class Line(msgspec.Struct, frozen=True, kw_only=True):
@@ -129,6 +133,23 @@ def buckets_of(page: Page | None, series: Series | None, edges: Sequence[str]) -
     return sums
 
 
+def unread_of(page: Page | None, series: Series | None) -> tuple[str, ...]:
+    r"""Which of a service's own series are not in its metrics: a release that renamed them is one that nobody watches.
+
+    >>> from nvcops.core.exposition import parse_page
+    >>> series = Series(requests="asked_total", latency="seconds")
+    >>> unread_of(parse_page('# TYPE asked_total counter\nasked_total{status="200"} 1\n'), series)
+    ('seconds',)
+    >>> unread_of(None, series), unread_of(None, None)
+    (('asked_total', 'seconds'), ())
+    """
+    if series is None:
+        return ()
+    there = {parse_series(key)[0] for key in page.rising} if page else set()
+    wanted = {series.requests: series.requests, series.latency: f"{series.latency}_bucket"}
+    return tuple(name for name, written in wanted.items() if written not in there)
+
+
 class Judge:
     """Takes lines in until it is `over`: the counters' verdict, and what no counter needs to say."""
 
@@ -206,6 +227,8 @@ class Judge:
                 return f"nobody knows how {name} is, or what runs there"
             if not seen.healthy:
                 return f"{name} fails the balancer's checks"
+            if seen.unread:
+                return f"{name} has no {' and no '.join(seen.unread)} in its metrics"
             if told and seen.memory is None:
                 return f"{name} does not say what memory it holds, and others do"
         return ""

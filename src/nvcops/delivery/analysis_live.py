@@ -32,6 +32,7 @@ from nvcops.delivery.analysis import (
     head_line,
     plan_of,
     read_trial,
+    unread_of,
 )
 from nvcops.delivery.canary import Outcome
 from nvcops.delivery.looks import Look, Reading
@@ -134,7 +135,8 @@ def look_at(target: Target, trial: Trial) -> Line:
         page = _page(answers.get(Question(service.name, service.metrics, name))) if service.metrics else None
         about = json_object(answers.get(Question(service.name, service.version or "", name)))
         readings.append(_reading(name, at, counted.get(name), buckets_of(page, service.series, edges)))
-        vitals.append(_vital(name, counted.get(name), about, page))
+        unread = unread_of(page, service.series) if service.metrics else ()
+        vitals.append(_vital(name, counted.get(name), about, page, unread))
     return Line(look=Look(time=at, readings=tuple(readings)), vitals=tuple(vitals))
 
 
@@ -158,7 +160,9 @@ def _reading(name: str, at: float, counted: Balanced | None, buckets: dict[str, 
     )
 
 
-def _vital(name: str, counted: Balanced | None, about: dict[str, object], page: Page | None) -> Vital:
+def _vital(
+    name: str, counted: Balanced | None, about: dict[str, object], page: Page | None, unread: tuple[str, ...]
+) -> Vital:
     release, started = about.get("release"), about.get("started")
     return Vital(
         slot=name,
@@ -166,6 +170,7 @@ def _vital(name: str, counted: Balanced | None, about: dict[str, object], page: 
         release=release if isinstance(release, str) else "",
         started=started if isinstance(started, str) else "",
         memory=page.gauges.get(MEMORY) if page else None,
+        unread=unread,
     )
 
 

@@ -101,6 +101,7 @@ class Nature:
     says: str | None = None
     growth: float = 0.0
     metrics: bool = True
+    counts: str = "requests_total"
 
 
 @dataclass
@@ -257,6 +258,8 @@ class World:
             body = (
                 "# TYPE process_resident_memory_bytes gauge\n"
                 f"process_resident_memory_bytes {memory}\n"
+                "# TYPE requests_total counter\n"
+                f'{nature.counts}{{route="/pay"}} {one.requests}\n'
                 "# TYPE seconds histogram\n"
                 f'seconds_bucket{{route="/pay",le="0.1"}} {one.requests - one.failed}\n'
                 f'seconds_bucket{{route="/pay",le="+Inf"}} {one.requests}\n'

@@ -177,6 +177,7 @@ VITALS: dict[str, Change] = {
     "another release": lambda it: _vitals(it, release=OLD),
     "began anew": lambda it: _vitals(it, started="later"),
     "memory not told": lambda it: _vitals(it, memory=None),
+    "a series renamed": lambda it: _vitals(it, unread=("requests_total",)),
     "three times the memory": lambda it: _vitals(it, memory=3.1 * (64 << 20)),
     "gone": lambda it: msgspec.structs.replace(it, vitals=tuple(one for one in it.vitals if one.slot not in SPARE)),
     "all gone": lambda it: msgspec.structs.replace(it, vitals=()),
@@ -226,6 +227,14 @@ def test_counters_that_nobody_can_believe_never_pass(
     got = analysed(target, RUN, 2, NEW, OLD)
     assert got.judgement.outcome is not Outcome.PASS
     assert got.judgement.abort
+
+
+def test_a_release_that_counts_under_another_name_never_passes(clock: dict[str, World]) -> None:
+    here = splitting(clock, Nature(counts="renamed_total"))
+    got = tried(here)
+    assert got.judgement.outcome is not Outcome.PASS
+    assert got.judgement.abort
+    assert got.judgement.reason == "bank-3 has no requests_total in its metrics"
 
 
 def test_the_histogram_is_of_customers_routes_alone() -> None:
