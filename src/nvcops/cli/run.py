@@ -11,15 +11,17 @@ from typing import Any
 import click
 
 from nvcops import wiring
+from nvcops.adapters.identity_ssh import Signer
+from nvcops.adapters.runs.door import Runs
 from nvcops.cli.context import json_option, manifest_path, notify, target_flag, target_option
 from nvcops.cli.people import person_options, signer_of
 from nvcops.cli.progress import Progress
 from nvcops.cli.show import finish
 from nvcops.core import procedures
 from nvcops.core.checks import Verdict
-from nvcops.core.errors import NotFoundError, UsageError
+from nvcops.core.errors import LockHeld, NotFoundError, UsageError
 from nvcops.core.procedures import Option, Procedure
-from nvcops.core.runs import RunRecord
+from nvcops.core.runs import RunRecord, RunState, StepKind
 
 _LOOK_EVERY_S = 2.0
 _LOOKS_MAX = 5_000  # three hours: nobody looks at it any more
@@ -85,7 +87,8 @@ def run_procedure(  # noqa: PLR0913 - what a command may be told
 ) -> int:
     """Run a procedure as its command does; the exit code. `sign`: the request is signed, whoever asks."""
     manifest = wiring.load(manifest_path(target_path))
-    signer = signer_of(manifest, person, key) if person or sign or entry.asks_approval(options) else None
+    urgent = entry.urgent and manifest.changes.required and not dry_run  # an emergency change has an author
+    signer = signer_of(manifest, person, key) if person or sign or urgent or entry.asks_approval(options) else None
     if as_json and wait:
         raise UsageError("--json does not wait for people", hint="`nvcops show RUN --json` later, or leave out --wait")
     again = bool(options.get("watch"))
@@ -93,15 +96,43 @@ def run_procedure(  # noqa: PLR0913 - what a command may be told
         raise UsageError("--watch looks again until Ctrl-C: it needs a terminal", hint="without it, it looks once")
     with wiring.open_runs(manifest, notify=notify) as runs, Progress(quiet=as_json or again) as progress:
 
-        def begin() -> RunRecord:
+        def start() -> RunRecord:
             return runs.start(
                 entry, options=options, signer=signer, dry_run=dry_run, wait=_waits(wait, as_json), on_event=progress
             )
+
+        def begin() -> RunRecord:
+            try:
+                return start()
+            except LockHeld:
+                if not (entry.urgent and signer and make_way(runs, entry, signer)):
+                    raise
+                return start()
 
         if again:
             return _look_again(begin, lambda record: finish(record, manifest, as_json=False, target=""))
         record = begin()
     return finish(record, manifest, as_json=as_json, target=target_flag(target_path))
+
+
+def make_way(runs: Runs, entry: Procedure, signer: Signer) -> bool:
+    """Cancel, in the person's name, a run that has the lock and did nothing but ask for an approval; whether one was.
+
+    Whoever needs the way back at night must not wait for who is asked about tomorrow's release.
+    """
+    for one in runs.list([RunState.WAITING]):
+        procedure = procedures.find(one.procedure)
+        if procedure.lock == entry.lock and _only_asks(waiting := runs.show(one.id)):
+            runs.cancel(waiting.id, signer)
+            notify(f"{waiting.id} was cancelled: it waited for an approval, and {entry.name} cannot wait")
+            return True
+    return False
+
+
+def _only_asks(waiting: RunRecord) -> bool:
+    """Whether a run has read, and asks for an approval: nothing that it did would have to be taken back."""
+    asks = [step.state is RunState.WAITING for step in waiting.steps if step.kind is StepKind.APPROVE]
+    return asks == [True] and all(step.kind in (StepKind.READ, StepKind.APPROVE) for step in waiting.steps)
 
 
 def _look_again(look: Callable[[], RunRecord], show: Callable[[RunRecord], int]) -> int:

@@ -50,7 +50,8 @@ class Procedure:
     approval, `approval_if` the one with which alone it does. `needs` are the manifest's tables without which the clock
     does not ask for it. `maintenance`: from its approval on, its time is left out of the objectives; no repair of
     an outage is that. `given_up(target, run)` takes back what a run that is cancelled or fails has changed and not yet
-    accepted, and says in sentences what became of it.
+    accepted, and says in sentences what became of it. `urgent`: what has its lock, did nothing yet and only waits for a
+    person's yes is cancelled for it.
     """
 
     name: str
@@ -65,6 +66,7 @@ class Procedure:
     approval_if: str = ""
     maintenance: bool = False
     given_up: Callable[[Any, str], list[str]] | None = None
+    urgent: bool = False
 
     def asks_approval(self, options: Mapping[str, Any]) -> bool:
         """Whether a run with these options asks a second person, so that its requester must be known."""
@@ -157,6 +159,7 @@ def procedure(  # noqa: PLR0913 - a line of the runbook has many columns
     maintenance: bool = False,
     needs: Iterable[str] = (),
     given_up: Callable[[Any, str], list[str]] | None = None,
+    urgent: bool = False,
 ) -> Callable[[Callable[..., None]], Procedure]:
     """Enter a function into the runbook; what stands in its place afterwards is the Procedure."""
 
@@ -176,6 +179,7 @@ def procedure(  # noqa: PLR0913 - a line of the runbook has many columns
             approval_if,
             maintenance,
             given_up,
+            urgent,
         )
         if _REGISTRY.setdefault(name, entry) is not entry:
             raise ValueError(f"two procedures are called {name}")

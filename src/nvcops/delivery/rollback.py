@@ -113,6 +113,7 @@ def fits_finding(back: Back) -> Finding:
     lock="delivery",
     needs=["delivery"],
     given_up=given_up,
+    urgent=True,
 )
 def restore_application(  # noqa: D417 - its Args are the script's flags
     run: Run, target: Target, *, version: str = "", change: str = ""
