@@ -19,7 +19,7 @@ from nvcops.core.target import Target
 from nvcops.core.units import Seconds
 from nvcops.delivery.analysis_live import ABORT, Analysed, Paused, PauseEnd, analysed, paused
 from nvcops.delivery.canary import Outcome
-from nvcops.delivery.preflight import SCHEMA, Planned, passes, planned, preflight_findings
+from nvcops.delivery.preflight import SCHEMA, Planned, meanwhile_findings, passes, planned, preflight_findings
 from nvcops.delivery.rollout import SLOT, Rehearsed, at_goal, cut_off, lay, migrate, reach, rehearse, replace, split
 from nvcops.delivery.standing import (
     answering,
@@ -111,8 +111,8 @@ def deploy(  # noqa: D417 - its Args are the script's flags
         rollback_plan=f"back to {plan.old.version}, rehearsed before" if plan.old else "stop it: nothing ran before",
     )
     again = run.read(planned, target, run.id, plan.new.digest)  # an approval may take hours
-    findings = preflight_findings(again, target.manifest, strategy)
-    if not passes(findings) or again.old_digest != plan.old_digest:
+    findings = [*preflight_findings(again, target.manifest, strategy), *meanwhile_findings(plan, again)]
+    if not passes(findings):
         done(run, target, number, Ended.FAILED, "it could not begin any more")
         run.step("write down that it is refused", begin, target, _refused(run, again, service, chosen, findings))
         run.conclude([ROLLOUT.finding(Verdict.CRITICAL, "refused: nothing was changed"), *findings])

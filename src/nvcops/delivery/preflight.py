@@ -145,6 +145,15 @@ def preflight_findings(plan: Planned, manifest: Manifest, strategy: str) -> list
     ]
 
 
+def meanwhile_findings(approved: Planned, now: Planned) -> list[Finding]:
+    """What became another rollout while its approval was waited for: it would replace what nobody was asked about."""
+    if now.old_digest == approved.old_digest:
+        return []
+    then, serves = approved.old_digest[:8] or "none", now.old_digest[:8] or "none"
+    said = f"release {serves} serves, and it was release {then} when this was asked for"
+    return [READY.finding(Verdict.CRITICAL, said, limit="as approved")]
+
+
 def passes(findings: Sequence[Finding]) -> bool:
     """Whether it may begin: what is not known is no yes, whatever else there is."""
     return all(line.verdict in (Verdict.OK, Verdict.WARNING) for line in findings)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 from rollout_run import Journal, carry, everywhere, line, one_release_serves, rollout
-from rollout_world import MANIFEST, NEW, OLD, SPARE, Killed, Nature, World, world
+from rollout_world import MAIN, MANIFEST, NEW, NEXT, OLD, SPARE, Killed, Nature, World, world
 from tests.desk import MemoryRecords
 
 from nvcops.core.checks import Verdict
 from nvcops.core.errors import NotFoundError, StateError, Unreachable
 from nvcops.core.rollouts import Phase
+from nvcops.core.runs import StepRecord
 from nvcops.delivery.deploy import deploy
 
 
@@ -175,6 +177,29 @@ def test_a_pause_ends_when_a_person_promotes(clock: dict[str, World]) -> None:
     here.on_second = lambda it: _wished(it, "promote") if 20 < it.seconds < 23 else None
     assert deployed(clock, here, strategy="asks").verdict is Verdict.OK
     assert everywhere(here) == NEW
+
+
+def test_what_was_approved_for_another_release_before_is_refused_and_says_why(clock: dict[str, World]) -> None:
+    here = world()
+    clock["world"] = here
+    here.releases[NEXT] = msgspec.structs.replace(here.releases[OLD], digest=NEXT, version="1.5")
+
+    class Meanwhile(Journal):
+        """Until somebody answers, somebody else puts another release into the main slots by hand."""
+
+        def person(self, step: StepRecord) -> str:
+            for name in MAIN:
+                here.slots[name].digest = NEXT
+            return super().person(step)
+
+    section = carry(here, deploy, Meanwhile(), version="2.0")
+    assert section is not None
+    assert section.verdict is Verdict.CRITICAL
+    why = "release cccccccc serves, and it was release aaaaaaaa when this was asked for"
+    assert why in [one.observed for one in section.findings]
+    assert not here.did
+    assert rollout(here).phase is Phase.REFUSED
+    assert why in rollout(here).why
 
 
 class Blinking(MemoryRecords):
