@@ -172,20 +172,24 @@ class _Rollout:
         """All acts. Raises StepFailed where something of it failed."""
         run, target = self.run, self.target
         for one in self.plan.seen.slots:
-            run.step(f"lay release {self.new[:8]} for {one.slot}", lay, target, one.slot, self.new)
-            if self.old:
-                run.step(f"lay release {self.old[:8]} for {one.slot}", lay, target, one.slot, self.old)
+            for digest in filter(None, (self.new, self.old)):
+                self._heed()
+                run.step(f"lay release {digest[:8]} for {one.slot}", lay, target, one.slot, digest)
+        self._heed()
         if self.plan.fits.expand:
             self._migrate()
+            self._heed()
+        began: dict[str, str] = {}
         if self.old:
             self._rehearse()
+            began = {one.slot: one.started for one in run.read(answering, target).running(self.new) if one.started}
             for number, step in enumerate(self.strategy.steps, 1):
                 self._heed()
                 self._step(number, step)
         self._heed()
         self._write(f"{self.plan.new.version} is promoted", phase=Phase.PROMOTING)
         goal = Goal(serve=self.new, warm=self.old, leave=self.old)
-        self._say(reach(run, target, goal, self._heed).troubles)
+        self._say(reach(run, target, goal, self._heed, began).troubles)
         self._watch()
         after = at_goal(run.read(standing, target), goal)
         if bad := [line for line in after if line.verdict in (Verdict.CRITICAL, Verdict.UNKNOWN)]:
@@ -220,6 +224,7 @@ class _Rollout:
         self._write("the rollback was rehearsed", rollback_s=rehearsed.seconds, phase=Phase.PROGRESSING)
         digest = self.old if in_main_slots(self.strategy.steps) else self.new
         for slot in spare:
+            self._heed()
             run.step(f"give {slot} release {digest[:8]}", replace, target, slot, digest)
         if digest == self.old:
             run.step("let the spare slots serve too", split, target, Split.BOTH, self.new, self.old, 0)
@@ -235,6 +240,7 @@ class _Rollout:
         self._write(f"step {number}: {title}", step=number)
         if step.replace is not None:
             for _ in range(step.replace):
+                self._heed()
                 self._replace_one()
         elif step.pause is not None:
             seconds = float(Seconds.read(step.pause)) if step.pause else None
@@ -250,7 +256,7 @@ class _Rollout:
         if slot:
             self._say(cut_off(run.step(f"give {slot} release {self.new[:8]}", replace, target, slot, self.new)))
             run.step(f"let {slot} serve", split, target, Split.BOTH, self.new, self.old, 0)
-            share = 100 * sum(one.runs(self.new) for one in seen.slots) // len(seen.slots)
+            share = 100 * (1 + sum(one.runs(self.new) for one in seen.slots)) // len(seen.slots)  # with this one
             self._write(f"{slot} runs the new release", weight=share)
 
     def _analysed(self, number: int, got: Analysed) -> None:

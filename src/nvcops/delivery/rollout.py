@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ParamSpec, Protocol, TypeVar
 
@@ -247,19 +247,30 @@ class Reached:
     rehearsed: bool = False
 
 
-def reach(run: Doing, target: Target, goal: Goal, heed: Callable[[], None] = lambda: None) -> Reached:
+def reach(
+    run: Doing,
+    target: Target,
+    goal: Goal,
+    heed: Callable[[], None] = lambda: None,
+    began: Mapping[str, str] | None = None,
+) -> Reached:
     """Move until the goal is reached; `heed` is called before each move, and may raise.
 
+    `began`: when the goal's release was started in which slots; one that we did not start again must not begin anew.
+
     Raises:
-        StepFailed: a move failed, or was done and is not so; an urgent goal is not given up for that: the slot is set
-            aside after some tries, and the others go on.
+        StepFailed: a move failed, or was done and is not so, or the release ended somewhere; an urgent goal is not
+            given up for that: the slot is set aside after some tries, and the others go on.
     """
+    known = dict(began or {})
     failed: dict[Move, int] = {}
     troubles: list[str] = []
     last: Move | None = None
     for _ in range(_MOVES_MAX):
         aside = [one.slot for one, times in failed.items() if one.slot and times >= _TRIES_MAX]
         seen = run.read(answering, target)
+        if not goal.urgent:
+            _same_as_before(seen, goal.serve, known)
         move = next_move(seen, goal, aside)
         if move is None:  # by the slots' own word: now by their hosts' too
             seen = run.read(standing, target)
@@ -273,6 +284,7 @@ def reach(run: Doing, target: Target, goal: Goal, heed: Callable[[], None] = lam
                 return Reached(seen, troubles, rehearsed=True)
             troubles += done
             last = move
+            known.pop(move.slot, None)
         except StepFailed as error:
             if not goal.urgent:
                 raise
@@ -280,6 +292,13 @@ def reach(run: Doing, target: Target, goal: Goal, heed: Callable[[], None] = lam
             failed[move] = failed.get(move, 0) + 1
             troubles += [error.sentence, *_cut(run, target, goal, move)]
     raise StepFailed(f"release {goal.serve[:8]} is not everywhere after {_MOVES_MAX} moves")
+
+
+def _same_as_before(seen: Standing, digest: str, known: dict[str, str]) -> None:
+    """Raise StepFailed where a release ended that we did not stop: somebody starts it again, and it looks ready."""
+    for one in seen.running(digest):
+        if one.started and known.setdefault(one.slot, one.started) != one.started:
+            raise StepFailed(f"{one.slot}: its program ended, and was started again")
 
 
 def _cut(run: Doing, target: Target, goal: Goal, move: Move) -> list[str]:

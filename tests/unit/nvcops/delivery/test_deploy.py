@@ -172,6 +172,28 @@ def test_a_wish_to_abort_is_heard_in_a_pause(clock: dict[str, World]) -> None:
     assert "a person" in line(section, "delivery.rollout").observed
 
 
+@pytest.mark.parametrize(
+    ("at", "not_after"),
+    [("lay", "migrate"), ("migrate", "put"), ("self_test", "put bank-4"), ("drain", "drain bank-2")],
+)
+def test_a_wish_to_abort_is_heard_after_whatever_is_done_just_now(
+    clock: dict[str, World], at: str, not_after: str
+) -> None:
+    here, strategy = world(), "rolling" if at == "drain" else ""
+
+    def wished(what: str, _: tuple[Any, ...]) -> bool:
+        if what == at:
+            _wished(here, "abort")
+        return False
+
+    here.fails = wished
+    section = deployed(clock, here, strategy=strategy)
+    assert everywhere(here) == OLD
+    assert line(section, "delivery.rollout").observed == "rolled back: a person wished it to be aborted"
+    assert not [done for done in here.did if done.startswith(not_after)], here.did
+    assert here.served_by_none == 0
+
+
 def test_a_pause_ends_when_a_person_promotes(clock: dict[str, World]) -> None:
     here = world()
     here.on_second = lambda it: _wished(it, "promote") if 20 < it.seconds < 23 else None
@@ -228,6 +250,28 @@ def test_records_that_are_away_for_a_moment_take_no_good_release_back(clock: dic
     assert deployed(clock, here, strategy="asks").verdict is Verdict.OK
     assert everywhere(here) == NEW
     assert records.missed
+
+
+@pytest.mark.parametrize("slot", [MAIN[0], *SPARE])
+def test_a_release_that_ends_and_is_started_again_meanwhile_is_taken_back(clock: dict[str, World], slot: str) -> None:
+    """Who starts programs again does it within a second: by the next look it is ready, and only its start tells."""
+    here = world()
+    ended: list[str] = []
+
+    def ends(what: str, arguments: tuple[Any, ...]) -> bool:
+        one = here.slots[slot]
+        if what == "drain" and arguments[0] != slot and one.digest == NEW and one.weight and not ended:
+            ended.append(slot)
+            one.started = "again"
+        return False
+
+    here.fails = ends
+    section = deployed(clock, here)
+    assert ended
+    assert section.verdict is Verdict.CRITICAL
+    assert f"{slot}: its program ended" in line(section, "delivery.rollout").observed
+    assert everywhere(here) == OLD
+    assert here.served_by_none == 0
 
 
 def test_a_release_that_dies_in_a_pause_is_taken_back(clock: dict[str, World]) -> None:
