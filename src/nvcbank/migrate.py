@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import itertools
 import re
@@ -16,6 +17,10 @@ from nvcbank.roles import OWNER, ensure_roles
 FOLDER = Path(__file__).parent / "migrations"
 _NAME = re.compile(r"^(\d{4})_(expand|contract)_[a-z0-9_]+\.sql$")
 _LOCK = 0x6E766362616E6B  # "nvcbank"
+# Whoever waits for a table keeps all of its customers waiting behind them, and these are cut off after 1.5 s.
+_LOCK_TIMEOUT_MS = 500
+_LOCK_TRIES = 60
+_LOCK_PAUSE_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -129,17 +134,32 @@ async def _pending(connection: asyncpg.Connection, migrations: list[Migration]) 
 
 
 async def _apply(connection: asyncpg.Connection, migration: Migration) -> None:
-    try:
-        async with connection.transaction():
-            await connection.execute(migration.sql)
-            await connection.execute(
-                "INSERT INTO applied_migration (number, name, sha256) VALUES ($1, $2, $3)",
-                migration.number,
-                migration.name,
-                migration.sha256,
-            )
-    except asyncpg.PostgresError as error:
-        raise MigrationError(
-            f"{migration.name} failed and was rolled back: {error}",
-            hint="what came before it is applied; fix it and repeat",
-        ) from error
+    """Apply one, and try again for two minutes while somebody else has what it changes: nobody queues behind it."""
+    for left in reversed(range(_LOCK_TRIES)):
+        try:
+            return await _applied(connection, migration)
+        except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError) as error:
+            if not left:
+                raise MigrationError(
+                    f"{migration.name} was tried {_LOCK_TRIES} times and got no lock: {error}",
+                    hint="nothing of it was applied; look who has the table for so long (pg_locks), and repeat",
+                ) from error
+        except asyncpg.PostgresError as error:
+            raise MigrationError(
+                f"{migration.name} failed and was rolled back: {error}",
+                hint="what came before it is applied; fix it and repeat",
+            ) from error
+        await asyncio.sleep(_LOCK_PAUSE_S)
+    return None
+
+
+async def _applied(connection: asyncpg.Connection, migration: Migration) -> None:
+    async with connection.transaction():
+        await connection.execute(f"SET LOCAL lock_timeout = {_LOCK_TIMEOUT_MS}")
+        await connection.execute(migration.sql)
+        await connection.execute(
+            "INSERT INTO applied_migration (number, name, sha256) VALUES ($1, $2, $3)",
+            migration.number,
+            migration.name,
+            migration.sha256,
+        )

@@ -12,6 +12,8 @@ import pytest
 from bank_world import PASSWORD, Bank, World
 
 from nvcbank import __version__
+from nvcbank import migrate as bank_migrate
+from nvcbank.errors import MigrationError
 from nvcbank.migrate import FOLDER, migrate, read_migrations
 from nvclab.parts.process import free_ports
 
@@ -85,6 +87,69 @@ def test_what_contracts_waits_when_only_expanding_is_asked_for(world: World, dat
 
     assert asyncio.run(both()) == (names[:1], names[1:])
     assert world.run(database, "migrate", "--kind", "expand").stdout == "nothing to apply\n"
+
+
+def test_a_migration_that_waits_for_a_table_keeps_no_customer_waiting(
+    world: World, database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody reads for long, the migration wants the table, customers come after it: they are served meanwhile."""
+    folder = Path(shutil.copytree(FOLDER, tmp_path / "migrations"))
+    name = f"{len(read_migrations()) + 1:04d}_expand_note.sql"
+    (folder / name).write_text("ALTER TABLE account ADD COLUMN note text;", encoding="utf-8")
+    monkeypatch.setattr(bank_migrate, "_LOCK_PAUSE_S", 0.1)
+
+    async def at_once() -> tuple[list[str], list[int], int]:
+        reader, customer, owner = [await asyncpg.connect(world.server.url(database)) for _ in range(3)]
+        try:
+            reading = reader.transaction()
+            await reading.start()
+            await reader.fetchval("SELECT count(*) FROM bank.account")
+            changing = asyncio.create_task(migrate(owner, read_migrations(folder)))
+            waited = 0
+            await customer.execute("SET statement_timeout = '1500ms'")  # as the service's own
+            counts = []
+            while waited < 2:  # it came to wait twice: it gave up in between
+                waits = "SELECT count(*) FROM pg_locks WHERE NOT granted AND mode = 'AccessExclusiveLock'"
+                before = await reader.fetchval(waits)
+                counts.append(await customer.fetchval("SELECT count(*) FROM bank.account"))
+                waited += bool(before) and not await reader.fetchval(waits)
+                assert not changing.done()
+                await asyncio.sleep(0.02)
+            await reading.rollback()
+            return await changing, counts, waited
+        finally:
+            for connection in (reader, customer, owner):
+                await connection.close()
+
+    applied, counts, _ = asyncio.run(asyncio.wait_for(at_once(), 60))
+    assert applied == [name]
+    assert len(set(counts)) == 1
+
+
+def test_a_migration_that_never_gets_the_table_says_so_and_leaves_nothing(
+    world: World, database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Path(shutil.copytree(FOLDER, tmp_path / "migrations"))
+    name = f"{len(read_migrations()) + 1:04d}_expand_note.sql"
+    (folder / name).write_text("ALTER TABLE account ADD COLUMN note text;", encoding="utf-8")
+    monkeypatch.setattr(bank_migrate, "_LOCK_PAUSE_S", 0.01)
+    monkeypatch.setattr(bank_migrate, "_LOCK_TIMEOUT_MS", 50)
+    monkeypatch.setattr(bank_migrate, "_LOCK_TRIES", 3)
+
+    async def refused() -> str:
+        reader, owner = [await asyncpg.connect(world.server.url(database)) for _ in range(2)]
+        try:
+            async with reader.transaction():
+                await reader.fetchval("SELECT count(*) FROM bank.account")
+                with pytest.raises(MigrationError, match="tried 3 times and got no lock") as caught:
+                    await migrate(owner, read_migrations(folder))
+            assert await migrate(owner, read_migrations(folder)) == [name]
+            return str(caught.value)
+        finally:
+            await reader.close()
+            await owner.close()
+
+    assert name in asyncio.run(refused())
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:x", "https://127.0.0.1", "http://"])
