@@ -161,8 +161,13 @@ def _left(target: Target, at: dt.datetime, services: set[str]) -> tuple[dict[str
     except NvcopsError as error:
         return {}, [f"the error budgets are not known: {error.sentence}"]
     mine = [budget for budget in found if budget.service in services]
-    unread = [f"error budget of {budget.objective}: nothing was counted" for budget in mine if budget.raw_left is None]
-    return {budget.objective: float(budget.raw_left) for budget in mine if budget.raw_left is not None}, unread
+    young = [
+        f"error budget of {budget.objective}: {Count(budget.raw.total)} counted, too few to say"
+        for budget in mine
+        if budget.is_young
+    ]
+    left = [(budget.objective, budget.raw_left) for budget in mine if not budget.is_young]
+    return {name: float(share) for name, share in left if share is not None}, young
 
 
 def _customers(target: Target, services: Sequence[str], at: dt.datetime) -> str:

@@ -190,6 +190,19 @@ class Budget(msgspec.Struct, frozen=True, kw_only=True):
     changes: tuple[str, ...] = ()
 
     @property
+    def is_young(self) -> bool:
+        """Whether so little was counted that not even one of it may be bad: then one bad event says nothing yet.
+
+        >>> def of(total):
+        ...     counted = Events(total, 1)
+        ...     return Budget(objective="o", service="s", target=Ratio(0.999), window=Seconds(60), raw=counted,
+        ...                   corrected=counted)
+        >>> of(999).is_young, of(1000).is_young
+        (True, False)
+        """
+        return self.raw.total * (1 - self.target) < 1 - 1e-9
+
+    @property
     def raw_left(self) -> Ratio | None:
         """How much of the error budget is left; None where nothing was counted."""
         return _left(self.target, self.raw)

@@ -109,8 +109,15 @@ def test_customers_and_budgets_are_said(world: World) -> None:
     world.figures.rises = rises
     found = measure(world.target, asked(), [])
     assert "requests to bank in the last hour: 1,200" in found.impact
-    assert "nothing was counted" in found.impact
+    assert "error budget of errors: 0 counted, too few to say" in found.impact
     assert len(found.budgets) == 1
+
+
+def test_one_bad_look_of_a_young_platform_freezes_nothing(world: World) -> None:
+    world.figures.asked_of = (999, 998)
+    found = measure(world.target, asked(), [])
+    assert found.budgets == {}
+    assert "error budget of availability: 999 counted, too few to say" in found.impact
 
 
 def test_the_history_is_in_the_order_of_requests() -> None:
