@@ -45,7 +45,7 @@ def ordinary(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.sample
 @pytest.mark.skipif(not reachable(), reason="needs root, and a checkout that others may read")
 def test_an_ordinary_user_has_a_lab_too(home: Path) -> None:
-    up = ordinary(home, "up", "--detach", "--users", "3")
+    up = ordinary(home, "up", "--detach", "--users", "3", "--no-delivery")
     assert up.returncode == 0, up.stderr
     try:
         found = json.loads(ordinary(home, "status", "--json").stdout)

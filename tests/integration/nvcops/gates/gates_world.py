@@ -6,7 +6,6 @@ import datetime as dt
 import json
 import shutil
 import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,13 +108,6 @@ def advisories(path: Path, age: dt.timedelta = dt.timedelta(days=1), package: st
     affected["ranges"] = [{"type": "ECOSYSTEM", "events": [{"introduced": "0"}]}]
     records = [{"id": "TEST-2026-1", "summary": "bad", "modified": "2026-01-01T00:00:00Z", "affected": [affected]}]
     path.write_text(json.dumps({"retrieved": (NOON - age).isoformat(), "advisories": records}), encoding="utf-8")
-    return path
-
-
-def script(path: Path, body: str) -> Path:
-    """An executable Python script."""
-    path.write_text(f"#!{sys.executable}\n{body}\n", encoding="utf-8")
-    path.chmod(0o755)
     return path
 
 

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gates_world import ACCEPTED, BESIDE, KNOWN, Bank, Histories, advisories, gate, git, said, script
+from gates_world import ACCEPTED, BESIDE, KNOWN, Bank, Histories, advisories, gate, git, said
 
 from nvcops.core.checks import Verdict
 from nvcops.core.gates import GateVerdict
 from nvcops.core.manifest.delivery import GATE_KINDS
+from scripts_of_ours import script
 
 MEASURE = """
 import sys, time, json

@@ -12,11 +12,12 @@ from typing import Any
 
 import psutil
 import pytest
-from gates_world import Bank, advisories, gate, said, script
+from gates_world import Bank, advisories, gate, said
 
 from nvcops.adapters.gates.runner import GateRunner
 from nvcops.core.gates import GateReport, GateVerdict
 from nvcops.core.manifest.delivery import Gate
+from scripts_of_ours import script
 
 WITH_A_TOOL = ("lint", "secrets", "migrations", "vulnerabilities")
 FAULTS = {

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from gates_world import Bank, advisories, script
+from gates_world import Bank, advisories
 from junitparser import JUnitXml
 
 from nvcops import wiring
@@ -21,6 +21,7 @@ from nvcops.core.errors import NvcopsError
 from nvcops.core.gates import GateControl
 from nvcops.core.releases import Admission
 from nvcops.delivery import pipeline
+from scripts_of_ours import script
 
 TEXT = """
 [platform]

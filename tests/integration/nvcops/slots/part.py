@@ -70,7 +70,7 @@ def alive(pid_file: Path) -> bool:
 
 
 if __name__ == "__main__":
-    if Path(sys.argv[0]).name == "systemctl":
+    if Path(sys.argv[0]).stem == "systemctl":
         verb, dashes, unit = sys.argv[1:]
         assert dashes == "--"
         sys.exit(main(Path(os.environ["PARTS"]), verb, unit.removesuffix(".service")))

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nvclab.parts.process import free_ports
+from scripts_of_ours import script
 
 PROGRAM = Path("/usr/sbin/sshd")
 WHY_NOT = "there is no /usr/sbin/sshd: apt-get install openssh-server"
@@ -88,10 +89,7 @@ def running(folder: Path, parts: Path) -> Iterator[SshServer]:
     (folder / "known_hosts").write_text(f"[127.0.0.1]:{port} {host_key}\n")
     programs = folder / "bin"
     programs.mkdir()
-    systemctl = programs / "systemctl"
-    part = Path(__file__).with_name("part.py").read_text()
-    systemctl.write_text(f"#!{sys.executable} -IS\n{part}")
-    systemctl.chmod(0o755)
+    script(programs / "systemctl", Path(__file__).with_name("part.py").read_text(), "-IS")
     configuration = folder / "sshd_config"
     path = f"{programs}:{os.environ['PATH']}"
     configuration.write_text(_CONFIGURATION.format(port=port, folder=folder, path=path, parts=parts))

@@ -155,6 +155,6 @@ def test_a_lock_ends_with_the_connection_that_holds_it(shop: World, server: SshS
 
 def test_a_login_shell_that_talks_is_told_apart(shop: World, server: SshServer) -> None:
     host, talking = slots_of(shop, server).hosts["main-1"], server.folder / "bin" / "talking"
-    talking.write_text(f'#!/bin/sh\necho "Welcome to the host!"\nexec {host.python} "$@"\n')
+    talking.write_text(f'#!/bin/sh\necho "Welcome to the host!"\nexec "{host.python}" "$@"\n')
     talking.chmod(0o755)
     assert slots_of(shop, server, python=str(talking)).laid("main-1") == []

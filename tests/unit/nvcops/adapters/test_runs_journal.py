@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from nvcops.adapters.runs import journal
-from nvcops.adapters.runs.conduct import Parked, _TooLate, within
+from nvcops.adapters.runs.conduct import Parked, TooLate, within
 from nvcops.core.checks import Finding, Verdict
 from nvcops.core.errors import DeadlineExceeded, NvcopsError, RunError, StepFailed, Unreachable
 from nvcops.core.schedule import When
@@ -112,7 +112,7 @@ def test_a_call_has_a_deadline_and_may_be_left() -> None:
     assert within(5, lambda: 1, leave) == 1
     with pytest.raises(KeyError):
         within(5, lambda: {}["a"], leave)
-    with pytest.raises(_TooLate):
+    with pytest.raises(TooLate):
         within(0.05, stuck.wait, leave)
     leave.set()
     began = time.monotonic()
