@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from pathlib import Path
 
 
 def script(path: Path, body: str, *flags: str) -> Path:
-    """Write one: a line of shell, and the text beside it."""
-    beside = path.with_name(f"{path.name}.py")
-    beside.write_text(body, encoding="utf-8")
-    words = shlex.join([sys.executable, *flags, str(beside)])
-    path.write_text(f'#!/bin/sh\nexec {words} "$@"\n', encoding="utf-8")
+    """Write one: what the shell executes is a text to Python, so that it may be given to either."""
+    words = " ".join(f'"{word}"' for word in (sys.executable, *flags))
+    path.write_text(f"#!/bin/sh\n'''exec' {words} \"$0\" \"$@\"\n' '''\n{body}\n", encoding="utf-8")
     path.chmod(0o755)
     return path
