@@ -89,7 +89,8 @@ def running(folder: Path, parts: Path) -> Iterator[SshServer]:
     (folder / "known_hosts").write_text(f"[127.0.0.1]:{port} {host_key}\n")
     programs = folder / "bin"
     programs.mkdir()
-    script(programs / "systemctl", Path(__file__).with_name("part.py").read_text(), "-IS")
+    part = Path(__file__).with_name("part.py").read_text()
+    script(programs / "systemctl", part.replace("from __future__ import annotations\n", ""), "-IS")
     configuration = folder / "sshd_config"
     path = f"{programs}:{os.environ['PATH']}"
     configuration.write_text(_CONFIGURATION.format(port=port, folder=folder, path=path, parts=parts))
