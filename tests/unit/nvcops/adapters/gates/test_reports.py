@@ -53,7 +53,7 @@ AUDIT = {
 }
 SQUAWK = [
     {
-        "file": "/work/0008_expand_a.sql",
+        "file": "/source/0008_expand_a.sql",
         "line": 0,
         "column": 0,
         "level": "Warning",
