@@ -12,11 +12,11 @@ from nvcops.core.evidence import Entry, utc
 from nvcops.core.gates import Answered, GateControl, GateReport, Gates, GateVerdict, Subject, unknown
 from nvcops.core.manifest.delivery import Gate, Stage
 from nvcops.core.procedures import procedure
-from nvcops.core.records import Records
-from nvcops.core.releases import Admission, Release, Releases
+from nvcops.core.releases import Admission, Release
 from nvcops.core.runs import Run, conduct
 from nvcops.core.target import Target
 from nvcops.delivery import pipeline
+from nvcops.delivery.standing import records_of, releases_of
 
 _SHORT = 12
 
@@ -42,7 +42,7 @@ def stages_of(target: Target) -> tuple[Stage, ...]:
 @conduct(deadline="10 min", idempotent=True)
 def wanted(target: Target, version: str) -> Release:
     """Find the release, and read all of it again."""
-    releases = _releases(target)
+    releases = releases_of(target)
     return releases.verify(releases.find(version).digest)
 
 
@@ -51,7 +51,7 @@ def standing(target: Target, stage: str, digest: str) -> Standing:
     """Look how the release stands, and which gates count."""
     stages = stages_of(target)
     place = pipeline.find_stage(stages, stage)
-    with _records(target).reading() as reading:
+    with records_of(target).reading() as reading:
         newest = reading.find(Admission, stage=stage, order="-time", limit=100)
         keys = [pipeline.key_of(stage, gate.name) for gate in stages[place].gates]
         return Standing(
@@ -64,21 +64,21 @@ def standing(target: Target, stage: str, digest: str) -> Standing:
 @conduct(deadline="1 min", idempotent=True)
 def admission_of(target: Target, stage: str, digest: str) -> Admission | None:
     """Read back whether the stage admitted it."""
-    with _records(target).reading() as reading:
+    with records_of(target).reading() as reading:
         return reading.get(Admission, pipeline.key_of(stage, digest))
 
 
 @conduct(deadline="1 min", idempotent=True)
 def controls_of(target: Target, names: list[str]) -> list[GateControl]:
     """Read back how the positive controls stand."""
-    with _records(target).reading() as reading:
+    with records_of(target).reading() as reading:
         return [control for name in names if (control := reading.get(GateControl, name)) is not None]
 
 
 @conduct(deadline="2 min", idempotent=True)
 def newest_release(target: Target) -> str:
     """Find the newest release, of which a control is made where it needs one."""
-    return next((release.digest for release in _releases(target).list()), "")
+    return next((release.digest for release in releases_of(target).list()), "")
 
 
 @conduct(deadline="1 min", idempotent=True)
@@ -88,18 +88,6 @@ def requester_of(target: Target, run: str) -> str:
         return target.runs.requester(run)[0] if target.runs else ""
     except NotFoundError:
         return ""
-
-
-def _releases(target: Target) -> Releases:
-    if target.releases is None:
-        raise UsageError("there is no store of releases", hint="[delivery] store in platform.toml")
-    return target.releases
-
-
-def _records(target: Target) -> Records:
-    if target.records is None:
-        raise UsageError("no records are kept here, so nothing can be admitted")
-    return target.records
 
 
 def _gates(target: Target) -> Gates:
@@ -134,7 +122,7 @@ def admit(target: Target, admission: Admission) -> None:
     """
     stages = stages_of(target)
     place = pipeline.find_stage(stages, admission.stage)
-    with _records(target).changing() as desk:
+    with records_of(target).changing() as desk:
         why = pipeline.admitted(desk, stages[:place], admission.digest)
         for gate in stages[place].gates:
             control = desk.get(GateControl, pipeline.key_of(admission.stage, gate.name))
@@ -148,7 +136,7 @@ def admit(target: Target, admission: Admission) -> None:
 @conduct(deadline="1 min", idempotent=True)
 def withdraw(target: Target, admission: Admission, why: str) -> None:
     """Take back what the stage admitted before: its gates refuse it now."""
-    with _records(target).changing() as desk:
+    with records_of(target).changing() as desk:
         if desk.remove(Admission, [admission.id]):
             desk.note(_entry(target, "release.withdrawn", admission, admission.time, why))
 
@@ -159,7 +147,7 @@ def keep_control(target: Target, said: Answered, now: dt.datetime, run: str) -> 
     stages = stages_of(target)
     stage = stages[pipeline.find_stage(stages, said.stage)]
     gate = next(one for one in stage.gates if one.name == said.gate)
-    with _records(target).changing() as desk:
+    with records_of(target).changing() as desk:
         before = desk.get(GateControl, pipeline.key_of(said.stage, said.gate))
         if before is not None and before.run == run:
             return
